@@ -1,0 +1,53 @@
+"""BERT from the ground up: tokenizer, model, pre-training, fine-tuning and applications, as the book derives them.
+
+Names are loaded when they are first used, so that `import companion` costs little more than `import torch`.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from importlib.metadata import PackageNotFoundError, version
+from typing import TYPE_CHECKING, Any
+
+_HOMES = {
+    "BertConfig": "companion.config",
+    "BertForMaskedLM": "companion.heads",
+    "BertForPreTraining": "companion.heads",
+    "BertForQuestionAnswering": "companion.heads",
+    "BertForSequenceClassification": "companion.heads",
+    "BertForTokenClassification": "companion.heads",
+    "BertModel": "companion.encoder",
+    "Tokenizer": "companion.tokenizer",
+    "load_dataset": "companion.datasets",
+    "seed_everything": "companion.devices",
+}
+__all__ = sorted(_HOMES)
+
+if TYPE_CHECKING:
+    from companion.config import BertConfig
+    from companion.datasets import load_dataset
+    from companion.devices import seed_everything
+    from companion.encoder import BertModel
+    from companion.heads import (
+        BertForMaskedLM,
+        BertForPreTraining,
+        BertForQuestionAnswering,
+        BertForSequenceClassification,
+        BertForTokenClassification,
+    )
+    from companion.tokenizer import Tokenizer
+
+try:
+    __version__ = version("bert-companion")
+except PackageNotFoundError:  # run from a checkout that is not installed
+    __version__ = "0.0.0"
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module 'companion' has no attribute {name!r}; it offers {', '.join(__all__)}")
+    return getattr(import_module(_HOMES[name]), name)
+
+
+def __dir__() -> list[str]:
+    return sorted([*globals(), *__all__])
