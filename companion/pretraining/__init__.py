@@ -1,0 +1,1 @@
+"""Pre-training: text to token ids on disk, segment pairs, masks, objectives and the run itself."""

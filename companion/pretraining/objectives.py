@@ -1,0 +1,55 @@
+"""What BERT is pre-trained for: the words behind the masks, and whether the second segment follows the first."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from companion.heads import IGNORED, BertForPreTraining
+from companion.training import Batch
+
+
+class PreTrainingObjective:
+    """Masked language modelling and next-sentence prediction, added (Devlin et al. 2019, appendix A.2).
+
+    The hidden vectors of the masked positions are gathered before the vocabulary projection: six of seven rows of
+    that product, the largest of a small model, would be thrown away.
+
+    Parameters
+    ----------
+    next_sentence : bool
+        Whether the batches carry `next_sentence_label`.
+    """
+
+    def __init__(self, next_sentence: bool = True) -> None:
+        self.next_sentence = next_sentence
+
+    def counts(self, batch: Batch) -> dict[str, Tensor]:
+        """Return the number of masked tokens (`mlm`) and of pairs (`nsp`)."""
+        counts = {"mlm": (batch["labels"] != IGNORED).sum()}
+        if self.next_sentence:
+            counts["nsp"] = torch.tensor(len(batch["input_ids"]), device=batch["input_ids"].device)
+        return counts
+
+    def sums(self, model: BertForPreTraining, batch: Batch) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+        """Return summed losses (`mlm`, `nsp`) and, as `mlm_accuracy` and `nsp_accuracy`, counts of right answers.
+
+        `batch` holds `input_ids`, `token_type_ids`, `labels` (batch, tokens), `next_sentence_label` (batch,), and
+        `attention_mask` (batch, tokens) unless nothing is padded.
+        """
+        output = model.bert(batch["input_ids"], batch.get("attention_mask"), batch.get("token_type_ids"))
+        labels = batch["labels"].flatten()
+        places = (labels != IGNORED).nonzero().squeeze(1)  # (masked,)
+        logits = model.predict_tokens(output.last_hidden_state.flatten(0, 1)[places])  # (masked, vocabulary)
+        losses, right = {}, {}
+        losses["mlm"], right["mlm_accuracy"] = _cross_entropy_and_right(logits, labels[places])
+        if self.next_sentence:
+            logits = model.nsp_head(output.pooler_output)  # (batch, 2)
+            losses["nsp"], right["nsp_accuracy"] = _cross_entropy_and_right(logits, batch["next_sentence_label"])
+        return losses, right
+
+
+def _cross_entropy_and_right(logits: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
+    right = (logits.detach().argmax(-1) == labels).sum()
+    return F.cross_entropy(logits.float(), labels, reduction="sum"), right

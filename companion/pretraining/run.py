@@ -1,0 +1,313 @@
+"""Pre-train a BERT from text: vocabulary, corpus, model, training, validation and the record of it all."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import logging
+import os
+import platform
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+from torch.utils.data import Dataset
+
+from companion.config import PRESETS, BertConfig
+from companion.devices import autocast, best_device, peak_memory, precision_for, seed_everything
+from companion.files import atomic_file
+from companion.heads import BertForPreTraining
+from companion.pretraining.corpus import Corpus, Source, prepare_corpus, read_paragraphs
+from companion.pretraining.masking import MaskedBatches, continuation_pieces
+from companion.pretraining.objectives import PreTrainingObjective
+from companion.pretraining.segments import PairBatches
+from companion.tokenizer import Tokenizer
+from companion.training import Batch, History, TrainingSettings, train
+
+logger = logging.getLogger(__name__)
+
+# One fixed choice of pairs and masks, at the published rate, so that figures of different runs compare.
+VALIDATION_SEED, VALIDATION_MASKING = 20181011, 0.15
+TRAIN, VALIDATION = "corpus-train", "corpus-validation"
+
+
+@dataclass(frozen=True)
+class PretrainingConfig:
+    """What to pre-train, on what and how.
+
+    Parameters
+    ----------
+    source : str, Path or sequence of them
+        The text, as in `companion.pretraining.corpus.read_paragraphs`: files, folders, patterns, `"python-docs"`, ...
+    folder : str or Path
+        Everything the run writes: `tokenizer/`, `corpus-*/`, `checkpoint/`, `log.jsonl`, and at the end `model/` (opens with
+        `from_pretrained`) with `record.json`.
+    training : TrainingSettings
+        Steps, learning rate, schedule, precision, seed ...
+    model : str or BertConfig
+        A preset (`"mini"`), whose `vocab_size` is then the tokenizer's, or a whole configuration.
+    tokenizer : str or Path, optional
+        A bundled name, folder or hub id. None learns a vocabulary of `vocab_size` from the source.
+    vocab_size, limit_alphabet : int
+        Size of a learned vocabulary, and how many different characters it keeps (rarer ones become `[UNK]`).
+    validation : Source, optional
+        Held-out text.
+    validation_batches : int
+        How much of it to measure on.
+    limit : int, optional
+        Read at most this many bytes of text.
+    batch_size, max_tokens : int
+        Rows of a batch, and tokens of a row.
+    next_sentence : bool
+        Train next-sentence prediction, on pairs; otherwise masked language modelling alone, on single segments.
+    masking_probability : float
+    whole_words : bool
+        Mask all pieces of a word together.
+    dropout : float
+        In pre-training; the saved configuration keeps that of the preset. 0 is best where text is seen few times
+        (Geiping and Goldstein 2023, section 4.2).
+
+    Raises
+    ------
+    ValueError
+        If a value is out of range; the message names it.
+    """
+
+    source: Source
+    folder: str | Path
+    training: TrainingSettings
+    model: str | BertConfig = "mini"
+    tokenizer: str | Path | None = None
+    vocab_size: int = 8192
+    limit_alphabet: int = 200
+    validation: Source | None = None
+    validation_batches: int = 50
+    limit: int | None = None
+    batch_size: int = 32
+    max_tokens: int = 128
+    next_sentence: bool = True
+    masking_probability: float = 0.15
+    whole_words: bool = False
+    dropout: float = 0.1
+
+    def __post_init__(self) -> None:
+        if isinstance(self.model, str) and self.model not in PRESETS:
+            raise ValueError(f"model={self.model!r} is unknown; choose one of {', '.join(PRESETS)}, or pass a BertConfig")
+        if not 0 <= self.dropout < 1:
+            raise ValueError(f"dropout={self.dropout} is not allowed; it must be a probability in [0, 1)")
+        if not 0 < self.masking_probability < 1:
+            raise ValueError(f"masking_probability={self.masking_probability} is not allowed; it must be in (0, 1)")
+        for name in ("batch_size", "validation_batches"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name}={getattr(self, name)} is not allowed; it must be an integer above 0")
+
+
+@dataclass
+class PretrainingResult:
+    """What `pretrain` returns: the model on the training device, its tokenizer, the log and the run record."""
+
+    model: BertForPreTraining
+    tokenizer: Tokenizer
+    history: History
+    record: dict[str, Any] = field(default_factory=dict)
+
+
+def pretrain(
+    config: PretrainingConfig, *, resume: bool = False, progress: bool = True, trackers: Sequence[str] = ()
+) -> PretrainingResult:
+    """Pre-train BERT (Devlin et al. 2019, section 3.1).
+
+    Parameters
+    ----------
+    config : PretrainingConfig
+    resume : bool
+        Go on from the checkpoint in `config.folder`; the result equals that of a run never interrupted.
+    progress : bool
+        Show progress bars.
+    trackers : sequence of str
+        As in `companion.training.train`.
+
+    Returns
+    -------
+    PretrainingResult
+        `record` is empty if the run was stopped before its last step.
+    """
+    folder = Path(config.folder)
+    tokenizer = learn_or_load_tokenizer(config, progress)
+    batches = masked_batches(config, config.source, TRAIN, tokenizer, progress)
+    held_out = None
+    if config.validation is not None:
+        held_out = masked_batches(config, config.validation, VALIDATION, tokenizer, progress)
+    seed_everything(config.training.seed)
+    model = BertForPreTraining(model_config(config, tokenizer))
+    objective = PreTrainingObjective(config.next_sentence)
+    history = train(
+        model,
+        batches,
+        objective,
+        config.training,
+        folder=folder,
+        resume=resume,
+        validate=None if held_out is None else lambda m: evaluate(m, held_out, objective, config),
+        progress=progress,
+        trackers=trackers,
+    )
+    result = PretrainingResult(model, tokenizer, history)
+    if history.finished and int(os.environ.get("RANK", "0")) == 0:
+        result.record = run_record(config, batches, history)
+        save_result(result, config)
+    return result
+
+
+def model_config(config: PretrainingConfig, tokenizer: Tokenizer) -> BertConfig:
+    """Return the model's configuration, with the dropout of pre-training."""
+    model = config.model
+    if isinstance(model, str):
+        model = BertConfig.preset(model, vocab_size=tokenizer.vocab_size, pad_token_id=tokenizer.pad_id)
+    if model.vocab_size < tokenizer.vocab_size:
+        raise ValueError(f"model.vocab_size={model.vocab_size} is below the tokenizer's {tokenizer.vocab_size}")
+    return model.replace(hidden_dropout_prob=config.dropout, attention_probs_dropout_prob=config.dropout)
+
+
+def learn_or_load_tokenizer(config: PretrainingConfig, progress: bool = True) -> Tokenizer:
+    """Return the run's tokenizer: the one in its folder, the one that is named, or a new one learned from the source."""
+    folder = Path(config.folder) / "tokenizer"
+    if (folder / "vocab.txt").is_file():
+        return Tokenizer.from_pretrained(folder)
+    if config.tokenizer is not None:
+        tokenizer = Tokenizer.from_pretrained(config.tokenizer)
+    else:
+        lines = (line for line in read_paragraphs(config.source, config.limit) if line)
+        sizes = {"vocab_size": config.vocab_size, "limit_alphabet": config.limit_alphabet}
+        tokenizer = Tokenizer.train(lines, progress=progress, **sizes)
+    tokenizer.save_pretrained(folder)
+    return tokenizer
+
+
+class TrainingBatches(Dataset):
+    """Masked batches as the training loop wants them: without a mask where nothing is padded."""
+
+    def __init__(self, masked: MaskedBatches, corpus: Corpus) -> None:
+        self.masked, self.corpus = masked, corpus
+
+    def __getitem__(self, number: int) -> Batch:
+        batch = self.masked[number]
+        if batch["attention_mask"].all():
+            del batch["attention_mask"]
+        return {name: torch.from_numpy(values) for name, values in batch.items()}
+
+
+def masked_batches(
+    config: PretrainingConfig, source: Source, name: str, tokenizer: Tokenizer, progress: bool = True
+) -> TrainingBatches:
+    """Prepare `source` under `name` in the run's folder, and return its batches."""
+    held_out = name != TRAIN
+    limit = None if held_out else config.limit
+    corpus = prepare_corpus(source, tokenizer, Path(config.folder) / name, limit=limit, progress=progress)
+    pairs = PairBatches(
+        corpus,
+        config.batch_size,
+        config.max_tokens,
+        VALIDATION_SEED if held_out else config.training.seed,
+        cls_id=tokenizer.cls_id,
+        sep_id=tokenizer.sep_id,
+        pad_id=tokenizer.pad_id,
+        next_sentence=config.next_sentence,
+    )
+    masked = MaskedBatches(
+        pairs,
+        vocab_size=tokenizer.vocab_size,
+        mask_id=tokenizer.mask_id,
+        special_ids=tokenizer.special_ids,
+        probability=VALIDATION_MASKING if held_out else config.masking_probability,
+        whole_words=config.whole_words,
+        is_continuation=continuation_pieces(tokenizer.vocabulary),
+    )
+    return TrainingBatches(masked, corpus)
+
+
+@torch.no_grad()
+def evaluate(
+    model: BertForPreTraining, batches: TrainingBatches, objective: PreTrainingObjective, config: PretrainingConfig
+) -> dict[str, float]:
+    """Return losses (nats) and accuracies over the held-out batches, under the names `validation_...`."""
+    device = next(model.parameters()).device
+    totals: dict[str, float] = {}
+    counts: dict[str, float] = {}
+    with autocast(device, precision_for(device, config.training.precision)):
+        for number in range(min(config.validation_batches, batches.masked.steps_per_epoch)):
+            batch = {name: value.to(device) for name, value in batches[number].items()}
+            for name, count in objective.counts(batch).items():
+                counts[name] = counts.get(name, 0) + int(count)
+            losses, right = objective.sums(model, batch)
+            for name, value in (losses | right).items():
+                totals[name] = totals.get(name, 0.0) + float(value)
+    return {f"validation_{name}": value / counts[name.partition("_")[0]] for name, value in totals.items()}
+
+
+def run_record(config: PretrainingConfig, batches: TrainingBatches, history: History) -> dict[str, Any]:
+    """Return everything that is needed to judge the run and to repeat it."""
+    settings = dataclasses.asdict(config) | {"folder": Path(config.folder).name, "source": _names(config.source)}
+    settings["validation"] = None if config.validation is None else _names(config.validation)
+    device = best_device(config.training.device)
+    corpus, training = batches.corpus, config.training
+    processes = int(os.environ.get("WORLD_SIZE", "1"))
+    rows = config.batch_size * training.accumulation * processes
+    return {
+        "name": Path(config.folder).name,
+        "date": time.strftime("%Y-%m-%d", time.gmtime()),
+        "config": settings,
+        "corpus": {k: corpus.meta[k] for k in ("source_checksum", "vocabulary_checksum")}
+        | {"documents": corpus.num_documents, "sentences": corpus.num_sentences, "tokens": corpus.num_tokens},
+        "steps": history.step,
+        "positions_seen": history.step * rows * config.max_tokens,
+        "passes_over_the_corpus": round(
+            history.step * training.accumulation * processes / batches.masked.steps_per_epoch, 3
+        ),
+        "seconds": round(history.seconds),
+        "hardware": {
+            "device": torch.cuda.get_device_name(device) if device.type == "cuda" else _processor(),
+            "precision": precision_for(device, training.precision),
+            "processes": processes,
+            "threads": torch.get_num_threads(),
+            "peak_memory_bytes": peak_memory(device),
+        },
+        "versions": {"python": platform.python_version(), "torch": torch.__version__},
+        "final": next((row for row in reversed(history.records) if "validation_mlm" in row), history.records[-1]),
+        "curve": history.records,
+    }
+
+
+def save_result(result: PretrainingResult, config: PretrainingConfig) -> None:
+    """Write `model/` and `record.json` into the run's folder; the saved configuration has its own dropout again."""
+    folder, model = Path(config.folder), result.model
+    default = BertConfig() if isinstance(config.model, str) else config.model
+    trained = model.config
+    model.config = trained.replace(
+        hidden_dropout_prob=default.hidden_dropout_prob,
+        attention_probs_dropout_prob=default.attention_probs_dropout_prob,
+    )
+    model.save_pretrained(folder / "model")
+    model.config = trained
+    result.tokenizer.save_pretrained(folder / "model")
+    with atomic_file(folder / "record.json") as file:
+        file.write_text(json.dumps(result.record, indent=1) + "\n", encoding="utf-8")
+
+
+def _names(source: Source) -> list[str] | str:
+    """Keep the file names of a source and leave out where they lay."""
+    if isinstance(source, str | Path):
+        return Path(source).name
+    return [Path(part).name for part in source]
+
+
+def _processor() -> str:
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+        return next(line.split(":")[1].strip() for line in lines if line.startswith("model name"))
+    except (OSError, StopIteration):
+        return platform.processor() or platform.machine()
