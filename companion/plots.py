@@ -1,0 +1,230 @@
+"""Figures from arrays, never from models: labelled axes, and colours that hold in grey and for colour-blind readers.
+
+Every function returns a `matplotlib.figure.Figure`, shown once where it is a cell's last expression.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+
+import matplotlib.pyplot as plt
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from numpy.typing import ArrayLike
+
+# Okabe and Ito's palette, ordered so that neighbours also differ in lightness.
+COLOURS = ("#0072B2", "#E69F00", "#009E73", "#D55E00", "#56B4E9", "#CC79A7", "#000000")
+LINES = ("-", "--", "-.", ":")
+STYLE = {
+    "figure.facecolor": "white",
+    "figure.dpi": 100,
+    "savefig.bbox": "tight",
+    "font.size": 10,
+    "axes.titlesize": 11,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.grid": False,
+    "image.cmap": "cividis",
+    "legend.frameon": False,
+}
+
+
+@contextmanager
+def figure(width: float = 6.0, height: float = 3.6, **options) -> Iterator[tuple[Figure, Axes]]:
+    """Yield a figure of `width` × `height` inches in the style of the book, with its axes, and close it at the end.
+
+    Closed, it is drawn only where it is returned as a cell's value. `options` go to `matplotlib.pyplot.subplots`.
+    """
+    with plt.rc_context(STYLE):
+        fig, axes = plt.subplots(figsize=(width, height), layout="constrained", **options)
+        yield fig, axes
+        plt.close(fig)
+
+
+def heat_map(
+    values: ArrayLike,
+    rows: Sequence[str],
+    columns: Sequence[str],
+    *,
+    row_label: str,
+    column_label: str,
+    value_label: str,
+    decimals: int | None = 2,
+    limits: tuple[float, float] | None = None,
+) -> Figure:
+    """Draw a matrix as a heat map with its numbers in the cells.
+
+    Parameters
+    ----------
+    values : array, (rows, columns)
+    rows, columns : sequence of str
+        Names along the sides.
+    row_label, column_label, value_label : str
+        What runs down, what runs across, and what the colour means, with units where there are any.
+    decimals : int, optional
+        Digits after the point in the cells; None writes no numbers.
+    limits : (float, float), optional
+        Values at the ends of the colour bar.
+    """
+    values = np.asarray(values, dtype=float)
+    low, high = limits or (values.min(), values.max())
+    with figure(1.8 + 0.55 * len(columns), 1.2 + 0.45 * len(rows)) as (fig, axes):
+        image = axes.imshow(values, vmin=low, vmax=high, aspect="auto")
+        axes.set_xticks(range(len(columns)), columns, rotation=45 if max(map(len, columns)) > 3 else 0, ha="center")
+        axes.set_yticks(range(len(rows)), rows)
+        axes.set(xlabel=column_label, ylabel=row_label)
+        fig.colorbar(image, label=value_label)
+        for (row, column), value in np.ndenumerate(values) if decimals is not None else ():
+            colour = "white" if value < (low + high) / 2 else "black"
+            axes.text(column, row, f"{value:.{decimals}f}", ha="center", va="center", color=colour, fontsize=9)
+    return fig
+
+
+def attention_map(weights: ArrayLike, tokens: Sequence[str], keys: Sequence[str] | None = None) -> Figure:
+    """Draw attention weights (queries, keys), between 0 and 1: row i is how token i spreads its attention."""
+    decimals = 2 if len(tokens) <= 12 else None
+    names = {"row_label": "query token", "column_label": "key token", "value_label": "attention weight"}
+    return heat_map(weights, tokens, keys or tokens, decimals=decimals, limits=(0.0, 1.0), **names)
+
+
+def curves(
+    series: dict[str, tuple[ArrayLike, ArrayLike]],
+    *,
+    x_label: str,
+    y_label: str,
+    levels: dict[str, float] | None = None,
+    log_x: bool = False,
+    log_y: bool = False,
+) -> Figure:
+    """Draw one line a series, each in a colour and a dash of its own, and horizontal lines at named `levels`.
+
+    Parameters
+    ----------
+    series : dict
+        Name to (x, y).
+    x_label, y_label : str
+        With units.
+    levels : dict, optional
+        Name to the height of a dotted horizontal line, such as a baseline.
+    log_x, log_y : bool
+        Logarithmic axes.
+    """
+    with figure() as (fig, axes):
+        for i, (name, (x, y)) in enumerate(series.items()):
+            axes.plot(x, y, LINES[i % len(LINES)], color=COLOURS[i % len(COLOURS)], label=name, linewidth=2)
+        for name, level in (levels or {}).items():
+            axes.axhline(level, color="0.4", linestyle=":", linewidth=1.5)
+            axes.annotate(name, (0.99, level), xycoords=("axes fraction", "data"), ha="right", va="bottom", color="0.25")
+        axes.set(xlabel=x_label, ylabel=y_label)
+        axes.set_xscale("log" if log_x else "linear")
+        axes.set_yscale("log" if log_y else "linear")
+        if len(series) > 1:
+            axes.legend()
+    return fig
+
+
+def bars(
+    values: dict[str, float], *, y_label: str, x_label: str = "", errors: dict[str, float] | None = None, decimals: int = 2
+) -> Figure:
+    """Draw one bar a name with its value above it, and error bars (half-widths) where they are given."""
+    with figure(1.5 + 1.1 * len(values), 3.4) as (fig, axes):
+        heights = list(values.values())
+        spread = None if errors is None else [errors[name] for name in values]
+        drawn = axes.bar(list(values), heights, yerr=spread, capsize=4, color=[COLOURS[i % 7] for i in range(len(values))])
+        axes.bar_label(drawn, fmt=f"%.{decimals}f", padding=3)
+        axes.set(xlabel=x_label, ylabel=y_label)
+        axes.margins(y=0.15)
+    return fig
+
+
+def points(
+    groups: dict[str, ArrayLike],
+    *,
+    x_label: str,
+    y_label: str,
+    names: dict[str, Sequence[str]] | None = None,
+    hull: str | None = None,
+) -> Figure:
+    """Draw groups of points in the plane, each with a colour and a marker of its own, and names beside them if given.
+
+    Parameters
+    ----------
+    groups : dict
+        Name to an array (points, 2).
+    names : dict, optional
+        Group to one text a point.
+    hull : str, optional
+        Group whose convex hull is shaded.
+    """
+    with figure(5.6, 4.2) as (fig, axes):
+        if hull is not None:
+            corners = convex_hull(groups[hull])
+            axes.fill(*corners.T, facecolor="0.93", edgecolor="0.6", label=f"convex hull of {hull}", zorder=0)
+        for i, (group, values) in enumerate(groups.items()):
+            values = np.asarray(values, dtype=float)
+            axes.scatter(*values.T, marker="os^Dvx"[i % 6], color=COLOURS[i % 7], label=group, s=45)
+            for text, place in zip((names or {}).get(group, ()), values, strict=False):
+                axes.annotate(text, place, xytext=(5, 3), textcoords="offset points", fontsize=8)
+        axes.set(xlabel=x_label, ylabel=y_label)
+        axes.legend()
+    return fig
+
+
+def convex_hull(places: ArrayLike) -> np.ndarray:
+    """Return the corners (corners, 2) of the convex hull of `places` (points, 2), counter-clockwise.
+
+    Andrew's monotone chain: the lower side from left to right, then the upper side back.
+    """
+    ordered = sorted({tuple(place) for place in np.asarray(places, dtype=float).tolist()})
+    corners = _left_turns(ordered)[:-1] + _left_turns(ordered[::-1])[:-1]
+    return np.array(corners or ordered).reshape(-1, 2)
+
+
+def _left_turns(path: Sequence[tuple[float, float]]) -> list[tuple[float, float]]:
+    """Return `path` without the points at which it goes straight on or turns right."""
+    kept: list[tuple[float, float]] = []
+    for x, y in path:
+        while len(kept) > 1:
+            (x0, y0), (x1, y1) = kept[-2:]
+            if (x1 - x0) * (y - y0) > (x - x0) * (y1 - y0):
+                break
+            kept.pop()
+        kept.append((x, y))
+    return kept
+
+
+def dot_products(
+    query: ArrayLike, keys: ArrayLike, names: Sequence[str], *, query_name: str, x_label: str, y_label: str
+) -> Figure:
+    """Draw a query as an arrow and keys as points, each on the dashed line of all points that score like it.
+
+    Such a line stands at right angles to the query; the further along the query it lies, the higher the score.
+
+    Parameters
+    ----------
+    query : array, (2,)
+    keys : array, (keys, 2)
+    names : sequence of str
+        One a key.
+    query_name : str
+        For the legend.
+    x_label, y_label : str
+    """
+    query, keys = np.asarray(query, dtype=float), np.asarray(keys, dtype=float)
+    across = np.array([-query[1], query[0]])
+    with figure(5.6, 4.2) as (fig, axes):
+        for name, key in zip(names, keys, strict=True):
+            axes.axline(key, key + across, color="0.6", linestyle="--", linewidth=1, zorder=0)
+            text = {"xytext": (-7, -4), "textcoords": "offset points", "ha": "right", "va": "top", "fontsize": 9}
+            box = {"facecolor": "white", "edgecolor": "none", "pad": 1}
+            axes.annotate(f"{name}: {key @ query:g}", key, bbox=box, **text)
+        axes.scatter(*keys.T, marker="s", color=COLOURS[1], label="keys, with their scores", s=45)
+        axes.quiver(*query, angles="xy", scale_units="xy", scale=1, color=COLOURS[0], width=0.009, label=query_name)
+        axes.update_datalim([(0, 0), query])
+        axes.margins(0.2)
+        axes.set(xlabel=x_label, ylabel=y_label)
+        axes.set_aspect("equal", adjustable="datalim")
+        axes.legend()
+    return fig
