@@ -1,0 +1,1 @@
+"""Applications: thin compositions of a pre-trained or fine-tuned BERT."""
