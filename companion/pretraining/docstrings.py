@@ -92,9 +92,9 @@ def _docstrings(node: ast.AST) -> Iterator[str]:
         docstring = ast.get_docstring(node, clean=False)
         if docstring:
             yield docstring
-    for child in ast.iter_child_nodes(node):
-        if not isinstance(child, ast.expr):
-            yield from _docstrings(child)
+    for part in ("body", "handlers", "orelse", "finalbody", "cases"):
+        for statement in getattr(node, part, ()):
+            yield from _docstrings(statement)
 
 
 _CODE_DIRECTIVE = re.compile(
