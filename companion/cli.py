@@ -192,16 +192,21 @@ def _errors() -> Iterator[None]:
 
 
 def _facts() -> dict[str, Any]:
+    from importlib.metadata import PackageNotFoundError, version
+
     import torch
 
-    from companion import __version__
     from companion.checkpoints import bundled_names as checkpoints
     from companion.datasets import bundled_names as sets
     from companion.devices import best_device, precision_for
 
+    try:
+        own_version = version("bert-companion")
+    except PackageNotFoundError:
+        own_version = "run from a checkout"
     device = best_device()
     return {
-        "companion": __version__,
+        "companion": own_version,
         "python": platform.python_version(),
         "torch": torch.__version__,
         "device": str(device),

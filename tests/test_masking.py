@@ -122,15 +122,6 @@ def test_a_seed_and_a_step_decide():
     assert not np.array_equal(first[1], other[1])
 
 
-@pytest.mark.parametrize("whole_words", [False, True])
-def test_a_part_of_the_rows_is_masked_as_in_the_whole(whole_words):
-    ids = make_rows(32, 64, padding=3)
-    options = {"special_ids": SPECIAL, "vocab_size": 1000, "mask_id": MASK, "is_continuation": CONTINUATION}
-    whole = mask_tokens(ids, rng=masking_generator(0, 9), whole_words=whole_words, **options)
-    part = mask_tokens(ids[20:], rng=masking_generator(0, 9, skip=3 * 64 * 20), whole_words=whole_words, **options)
-    assert np.array_equal(whole[0][20:], part[0]) and np.array_equal(whole[1][20:], part[1])
-
-
 def words_of(row):
     """Positions of each word: a piece "##..." continues the word before it, unless a special token stands there."""
     words = []
@@ -224,8 +215,8 @@ def corpus(tmp_path_factory):
     return prepare_corpus(folder / "text.txt", NumberTokenizer(), folder / "corpus", progress=False)
 
 
-def make_batches(corpus, rank=0, world_size=1, seed=0, **options):
-    pairs = PairBatches(corpus, 16, 64, seed, cls_id=CLS, sep_id=SEP, pad_id=PAD, rank=rank, world_size=world_size)
+def make_batches(corpus, seed=0, **options):
+    pairs = PairBatches(corpus, 16, 64, seed, cls_id=CLS, sep_id=SEP, pad_id=PAD)
     return MaskedBatches(pairs, vocab_size=1000, mask_id=MASK, special_ids=SPECIAL, **options)
 
 
@@ -246,14 +237,12 @@ def test_masked_batches_restore_to_the_pairs(corpus):
 @pytest.mark.parametrize(
     "options", [{}, {"whole_words": True, "is_continuation": CONTINUATION}], ids=["pieces", "words"]
 )
-def test_masked_batches_depend_on_the_step_alone_and_ranks_share_them_out(corpus, options):
+def test_masked_batches_depend_on_their_number_alone(corpus, options):
     batches = make_batches(corpus, **options)
     steps = [0, 4, batches.steps_per_epoch + 2]
     forward = [batches[step] for step in steps]
     for step, batch in reversed(list(zip(steps, forward, strict=True))):
         assert equal(batches[step], batch)
-        pieces = [make_batches(corpus, rank=rank, world_size=4, **options)[step] for rank in range(4)]
-        assert equal({key: np.concatenate([piece[key] for piece in pieces]) for key in batch}, batch)
     assert not equal(make_batches(corpus, seed=1, **options)[0], batches[0])
 
 

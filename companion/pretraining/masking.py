@@ -51,8 +51,7 @@ def mask_tokens(
     vocab_size, mask_id : int
         Size of the vocabulary and the id of [MASK].
     rng : numpy.random.Generator
-        Exactly ``3 * batch * tokens`` uniform numbers are drawn, row by row, whatever the contents. So a generator
-        advanced by ``3 * tokens`` for each skipped row corrupts a part of a batch just as the whole.
+        Exactly ``3 * batch * tokens`` uniform numbers are drawn, whatever the contents.
     probability, mask_share, random_share : float
         Shares in [0, 1]; ``mask_share + random_share`` is at most 1.
     whole_words : bool
@@ -93,10 +92,9 @@ def mask_tokens(
 
 
 class MaskedBatches:
-    """Sentence-pair batches with masked tokens: ``batches[step]`` is a pure function of the seed and the step.
+    """Sentence-pair batches with masked tokens: ``batches[number]`` is a pure function of the seed and the number.
 
-    Every element has the keys of `PairBatches` with corrupted ``input_ids``, and ``labels`` (batch, tokens). The ranks
-    of a distributed run see exactly the rows that one process would see in the whole batch, masks included.
+    Every element has the keys of `PairBatches` with corrupted ``input_ids``, and ``labels`` (batch, tokens).
 
     Parameters
     ----------
@@ -138,20 +136,17 @@ class MaskedBatches:
         """Number of batches in one pass over the corpus."""
         return self.pairs.steps_per_epoch
 
-    def __getitem__(self, step: int) -> Batch:
-        """Return the batch of the global `step` (counted from 0, without end)."""
-        batch = self.pairs[step]
-        tokens = batch["input_ids"].shape[1]
-        rng = masking_generator(self.pairs.seed, step, skip=3 * tokens * self.pairs.first_row)
+    def __getitem__(self, number: int) -> Batch:
+        """Return batch `number` (counted from 0, without end)."""
+        batch = self.pairs[number]
+        rng = masking_generator(self.pairs.seed, number)
         batch["input_ids"], batch["labels"] = mask_tokens(batch["input_ids"], rng=rng, **self.options)
         return batch
 
 
-def masking_generator(seed: int, step: int, skip: int = 0) -> np.random.Generator:
-    """Return the generator of the masks of one step, advanced past the first `skip` uniform numbers."""
-    bits = np.random.PCG64(np.random.SeedSequence([seed, step], spawn_key=(1,)))
-    bits.advance(skip)
-    return np.random.Generator(bits)
+def masking_generator(seed: int, number: int) -> np.random.Generator:
+    """Return the generator of the masks of batch `number`."""
+    return np.random.default_rng(np.random.SeedSequence([seed, number], spawn_key=(1,)))
 
 
 def continuation_pieces(vocabulary: Collection[str], prefix: str = "##") -> np.ndarray:

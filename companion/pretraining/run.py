@@ -136,12 +136,14 @@ def pretrain(
     PretrainingResult
         `record` is empty if the run was stopped before its last step.
     """
-    folder = Path(config.folder)
-    tokenizer = learn_or_load_tokenizer(config, progress)
-    batches = masked_batches(config, config.source, TRAIN, tokenizer, progress)
-    held_out = None
-    if config.validation is not None:
-        held_out = masked_batches(config, config.validation, VALIDATION, tokenizer, progress)
+    from accelerate import PartialState
+
+    folder, held_out = Path(config.folder), None
+    with PartialState(cpu=best_device(config.training.device).type == "cpu").main_process_first():
+        tokenizer = learn_or_load_tokenizer(config, progress)
+        batches = masked_batches(config, config.source, TRAIN, tokenizer, progress)
+        if config.validation is not None:
+            held_out = masked_batches(config, config.validation, VALIDATION, tokenizer, progress)
     seed_everything(config.training.seed)
     model = BertForPreTraining(model_config(config, tokenizer))
     objective = PreTrainingObjective(config.next_sentence)

@@ -109,31 +109,29 @@ def plan_pairs(
 
 
 class PairBatches:
-    """Batches of sentence pairs, indexed by the global step: ``batches[step]`` depends on the seed and step alone.
+    """Batches of sentence pairs, looked up by number: ``batches[number]`` depends on the seed and the number alone.
 
-    So a run resumes at any step, workers may build batches in any order, and every rank of a distributed run reads
-    its own rows of the same batch. Step ``s`` belongs to epoch ``s // steps_per_epoch``; only the plan of the epoch in
-    use is kept. Epochs differ by a few examples, `steps_per_epoch` is that of epoch 0: a longer epoch leaves its last
-    examples out (others each time), a shorter one repeats its first.
+    So a run resumes anywhere, and workers and processes may build batches in any order and share them out by number.
+    Batch ``n`` belongs to epoch ``n // steps_per_epoch``; only the plan of the epoch in use is kept. Epochs differ by a
+    few examples, `steps_per_epoch` is that of epoch 0: a longer epoch leaves its last examples out (others each
+    time), a shorter one repeats its first.
 
     Parameters
     ----------
     corpus : Corpus
     batch_size : int
-        Rows of the whole batch, over all ranks.
+        Rows of a batch.
     max_tokens, seed, short_probability, next_sentence
         As in `plan_pairs`.
     cls_id, sep_id, pad_id : int
         Ids of the special tokens.
-    rank, world_size : int
-        Which consecutive slice of the rows this process builds, and of how many; the width is the same on all.
     pad_to_multiple_of : int
-        Rows are padded to the longest of the whole batch, rounded up to this multiple (at most `max_tokens`).
+        Rows are padded to the longest of the batch, rounded up to this multiple (at most `max_tokens`).
 
     Raises
     ------
     ValueError
-        If `batch_size` does not divide by `world_size`, or an argument is out of range.
+        If an argument is out of range; the message names it.
     """
 
     def __init__(
@@ -148,17 +146,13 @@ class PairBatches:
         pad_id: int = 0,
         short_probability: float = 0.1,
         next_sentence: bool = True,
-        rank: int = 0,
-        world_size: int = 1,
         pad_to_multiple_of: int = 8,
     ):
         _check_plan_arguments(corpus, max_tokens, short_probability, next_sentence)
-        _check_batch_arguments(batch_size, rank, world_size, pad_to_multiple_of)
+        _check_batch_arguments(batch_size, pad_to_multiple_of)
         self.corpus, self.batch_size, self.max_tokens, self.seed = corpus, batch_size, max_tokens, seed
         self.cls_id, self.sep_id, self.pad_id = cls_id, sep_id, pad_id
         self.short_probability, self.next_sentence = short_probability, next_sentence
-        self.rows = batch_size // world_size
-        self.first_row = rank * self.rows
         self.pad_to_multiple_of = pad_to_multiple_of
         self._epoch, self._plan = 0, self._make_plan(0)
         self.steps_per_epoch = max(1, len(self._plan) // batch_size)
@@ -170,24 +164,24 @@ class PairBatches:
             self._epoch = epoch
         return self._plan
 
-    def __getitem__(self, step: int) -> Batch:
-        """Build the batch of the global `step`, counted from 0 and without end.
+    def __getitem__(self, number: int) -> Batch:
+        """Build batch `number`, counted from 0 and without end.
 
         Returns
         -------
         dict of int64 arrays
-            ``input_ids``, ``token_type_ids`` and ``attention_mask`` (rows, tokens); for pairs also
-            ``next_sentence_label`` (rows,), 0 = B follows A, 1 = B is random.
+            ``input_ids``, ``token_type_ids`` and ``attention_mask`` (batch, tokens); for pairs also
+            ``next_sentence_label`` (batch,), 0 = B follows A, 1 = B is random.
         """
-        if step < 0:
-            raise IndexError(f"step={step} is negative; steps count from 0")
-        epoch, step = divmod(step, self.steps_per_epoch)
+        if number < 0:
+            raise IndexError(f"number={number} is negative; batches count from 0")
+        epoch, place = divmod(number, self.steps_per_epoch)
         plan = self.plan(epoch)
-        batch = plan.take(np.arange(step * self.batch_size, (step + 1) * self.batch_size) % len(plan))
+        batch = plan.take(np.arange(place * self.batch_size, (place + 1) * self.batch_size) % len(plan))
         special = 3 if self.next_sentence else 2
         multiple = self.pad_to_multiple_of
         width = min(self.max_tokens, -(-(int(batch.lengths.max()) + special) // multiple) * multiple)
-        return self._build(batch.take(slice(self.first_row, self.first_row + self.rows)), width)
+        return self._build(batch, width)
 
     def _build(self, rows: PairPlan, width: int) -> Batch:
         """Cut the rows out of the corpus: [CLS] A [SEP] B [SEP] and padding, (rows, width)."""
@@ -325,10 +319,7 @@ def _check_plan_arguments(corpus: Corpus, max_tokens: int, short_probability: fl
         )
 
 
-def _check_batch_arguments(batch_size: int, rank: int, world_size: int, multiple: int) -> None:
-    if batch_size < 1 or world_size < 1 or batch_size % world_size:
-        raise ValueError(f"batch_size={batch_size} must be a positive multiple of world_size={world_size}")
-    if not 0 <= rank < world_size:
-        raise ValueError(f"rank={rank} is outside 0 .. world_size - 1 = {world_size - 1}")
-    if multiple < 1:
-        raise ValueError(f"pad_to_multiple_of={multiple} must be at least 1")
+def _check_batch_arguments(batch_size: int, multiple: int) -> None:
+    for name, value in (("batch_size", batch_size), ("pad_to_multiple_of", multiple)):
+        if value < 1:
+            raise ValueError(f"{name}={value} is not allowed; it must be an integer above 0")
