@@ -25,28 +25,35 @@ ROOT = Path(__file__).resolve().parent.parent
 CARD = """\
 # `{name}`: the BERT of this book
 
-{layers} layers, {hidden} hidden units, {heads} attention heads, a vocabulary of {vocab_size:,} lower-cased word pieces learned with the book's own
-WordPiece trainer, {parameters:,} parameters with both pre-training heads; stored in fp16. The architecture is BERT's (Devlin et al. 2019), in the
-size that Turc et al. (2019) call Mini, with a smaller vocabulary.
+{layers} layers, {hidden} hidden units, {heads} attention heads, a vocabulary of {vocab_size:,} lower-cased
+word pieces learned with the book's own WordPiece trainer, {parameters:,} parameters with both pre-training
+heads; stored in fp16. The architecture is BERT's (Devlin et al. 2019), in the size that Turc et al. (2019)
+call Mini, with a smaller vocabulary.
 
-**Use.** `BertModel.from_pretrained("{name}")` and `Tokenizer.from_pretrained("{name}")` of `companion`; Transformers opens the folder as well.
-It is made for learning: every chapter runs on it offline, on a CPU. It is no substitute for a BERT trained on billions of words.
+**Use.** `BertModel.from_pretrained("{name}")` and `Tokenizer.from_pretrained("{name}")` of `companion`;
+Transformers opens the folder as well. It is made for learning: every chapter runs on it offline, on a CPU. It
+is no substitute for a BERT trained on billions of words.
 
-**Data.** {documents:,} documents, {tokens:,} tokens: English Wikipedia as of spring 2015 (the beginnings of 23,477 pages; CC BY-SA 3.0, the
-authors are the contributors of Wikipedia) and 104 books of Standard Ebooks (public domain in the United States; the edition is CC0 1.0), mostly of 1810-1930.
-SHA-256 of the source {source_checksum}.
+**Data.** {documents:,} documents, {tokens:,} tokens: English Wikipedia as of spring 2015 (the beginnings of
+23,477 pages; CC BY-SA 3.0, the authors are the contributors of Wikipedia) and 104 books of Standard Ebooks
+(public domain in the United States; the edition is CC0 1.0), mostly of 1810-1930. SHA-256 of the source
+{source_checksum}.
 
-**Recipe.** Masked language modelling ({masking:.0%} of the tokens, 80/10/10) and next-sentence prediction, on rows of {max_tokens} tokens, {rows} a step;
-{steps:,} steps, {positions:,} positions, {passes} passes over the text. AdamW (betas {betas}, weight decay {weight_decay}), highest learning rate
-{learning_rate}, schedule `{schedule}` with a warm-up over {warmup_share:.1%} and a fall over the last {decay_share:.1%} of the steps, dropout {dropout}, gradient norm clipped at
-{max_grad_norm}, seed {seed}. {device}, {threads} thread(s), {precision}, {hours:.1f} hours, on a machine that other work shared.
+**Recipe.** Masked language modelling ({masking:.0%} of the tokens, 80/10/10) and next-sentence prediction, on
+rows of {max_tokens} tokens, {rows} a step; {steps:,} steps, {positions:,} positions, {passes} passes over the
+text. AdamW (betas {betas}, weight decay {weight_decay}), highest learning rate {learning_rate}, schedule
+`{schedule}` with a warm-up over {warmup_share:.1%} and a fall over the last {decay_share:.1%} of the steps,
+dropout {dropout}, gradient norm clipped at {max_grad_norm}, seed {seed}. {device}, {threads} thread(s),
+{precision}, {hours:.1f} hours, on a machine that other work shared.
 
-**Figures** on held-out text (two whole books and 1% of the Wikipedia pages, {validation_batches} fixed batches, 15% masked): masked-token loss {validation_mlm:.3f} nats,
-accuracy {validation_mlm_accuracy:.1%}; next-sentence accuracy {validation_nsp_accuracy:.1%}. The full record, with the learning curve: `book/results/{name}.json`.
+**Figures** on held-out text (two whole books and 1% of the Wikipedia pages, {validation_batches} fixed
+batches, 15% masked): masked-token loss {validation_mlm:.3f} nats, accuracy {validation_mlm_accuracy:.1%};
+next-sentence accuracy {validation_nsp_accuracy:.1%}. The full record, with the learning curve:
+`book/results/{name}.json`.
 
-**Limits.** It saw about one pass over little text: facts are few and unreliable, rare words weak. Positions beyond {max_tokens} were never
-trained. The books carry the attitudes of their time towards women, colonised peoples and other groups, and the model repeats them.
-Do not use it to decide about people.
+**Limits.** It saw about one pass over little text: facts are few and unreliable, rare words weak. Positions
+beyond {max_tokens} were never trained. The books carry the attitudes of their time towards women, colonised
+peoples and other groups, and the model repeats them. Do not use it to decide about people.
 
 **Licence.** Apache License 2.0, as the code; the licences of the text are named above.
 """

@@ -24,18 +24,16 @@ _HOMES = {
 __all__ = sorted(_HOMES)
 
 if TYPE_CHECKING:
-    from companion.config import BertConfig
-    from companion.datasets import load_dataset
-    from companion.devices import seed_everything
-    from companion.encoder import BertModel
-    from companion.heads import (
-        BertForMaskedLM,
-        BertForPreTraining,
-        BertForQuestionAnswering,
-        BertForSequenceClassification,
-        BertForTokenClassification,
-    )
-    from companion.tokenizer import Tokenizer
+    from companion.config import BertConfig as BertConfig
+    from companion.datasets import load_dataset as load_dataset
+    from companion.devices import seed_everything as seed_everything
+    from companion.encoder import BertModel as BertModel
+    from companion.heads import BertForMaskedLM as BertForMaskedLM
+    from companion.heads import BertForPreTraining as BertForPreTraining
+    from companion.heads import BertForQuestionAnswering as BertForQuestionAnswering
+    from companion.heads import BertForSequenceClassification as BertForSequenceClassification
+    from companion.heads import BertForTokenClassification as BertForTokenClassification
+    from companion.tokenizer import Tokenizer as Tokenizer
 
 try:
     __version__ = version("bert-companion")

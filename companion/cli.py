@@ -44,7 +44,9 @@ def pretrain(
     source: Annotated[list[str], typer.Argument(help="Text files, folders or patterns, or python-docs.")],
     output: Annotated[Path, typer.Option(help="Folder of the run.")],
     model: Annotated[str, typer.Option(help="tiny, mini, small, medium, base or large.")] = "mini",
-    tokenizer: Annotated[str | None, typer.Option(help="A checkpoint whose vocabulary to use; else one is learned.")] = None,
+    tokenizer: Annotated[
+        str | None, typer.Option(help="A checkpoint whose vocabulary to use; else one is learned.")
+    ] = None,
     vocab_size: Annotated[int, typer.Option(help="Size of a learned vocabulary.")] = 8192,
     validation: Annotated[str | None, typer.Option(help="Held-out text.")] = None,
     limit: Annotated[int | None, typer.Option(help="Read at most this many bytes of text.")] = None,
@@ -159,11 +161,13 @@ def finetune(
 
 
 @app.command(
-    epilog="Examples:  companion predict runs/reviews 'The soup was cold.'  |  companion predict mini 'The soup was [MASK].'"
+    epilog="Examples:  companion predict runs/reviews 'The soup was cold.'  or  companion predict mini 'It was [MASK].'"
 )
 def predict(
     model: Annotated[str, typer.Argument(help="A fine-tuned folder, or a pre-trained checkpoint to fill [MASK].")],
-    texts: Annotated[list[str] | None, typer.Argument(help="Texts; read from standard input, one a line, if none.")] = None,
+    texts: Annotated[
+        list[str] | None, typer.Argument(help="Texts; read from standard input, one a line, if none.")
+    ] = None,
     count: Annotated[int, typer.Option(help="Guesses for a [MASK].")] = 5,
     device: Device = None,
 ) -> None:
@@ -250,7 +254,10 @@ def _fill(model: str, texts: list[str], count: int, device: str | None) -> Itera
     tokenizer = Tokenizer.from_pretrained(model)
     for text in texts:
         guesses = fill_mask(text, network, tokenizer, count)
-        yield {"text": text, "masks": [{guess.token: round(guess.probability, 4) for guess in mask} for mask in guesses]}
+        yield {
+            "text": text,
+            "masks": [{guess.token: round(guess.probability, 4) for guess in mask} for mask in guesses],
+        }
 
 
 def _classify(model: str, texts: list[str], device: str | None) -> Iterator[dict[str, Any]]:

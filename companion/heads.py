@@ -217,6 +217,9 @@ class BertForTokenClassification(BertWithHead):
 class BertForQuestionAnswering(BertWithHead):
     """Where an answer starts and where it ends, scored at every token."""
 
+    def __init__(self, config: BertConfig) -> None:
+        super().__init__(config.replace(num_labels=2))  # start and end; Transformers sizes its head by the config
+
     def add_heads(self, config: BertConfig) -> None:
         self.qa_outputs = nn.Linear(config.hidden_size, 2)
 

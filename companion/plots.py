@@ -116,7 +116,9 @@ def curves(
             axes.plot(x, y, LINES[i % len(LINES)], color=COLOURS[i % len(COLOURS)], label=name, linewidth=2)
         for name, level in (levels or {}).items():
             axes.axhline(level, color="0.4", linestyle=":", linewidth=1.5)
-            axes.annotate(name, (0.99, level), xycoords=("axes fraction", "data"), ha="right", va="bottom", color="0.25")
+            axes.annotate(
+                name, (0.99, level), xycoords=("axes fraction", "data"), ha="right", va="bottom", color="0.25"
+            )
         axes.set(xlabel=x_label, ylabel=y_label)
         axes.set_xscale("log" if log_x else "linear")
         axes.set_yscale("log" if log_y else "linear")
@@ -126,13 +128,20 @@ def curves(
 
 
 def bars(
-    values: dict[str, float], *, y_label: str, x_label: str = "", errors: dict[str, float] | None = None, decimals: int = 2
+    values: dict[str, float],
+    *,
+    y_label: str,
+    x_label: str = "",
+    errors: dict[str, float] | None = None,
+    decimals: int = 2,
 ) -> Figure:
     """Draw one bar a name with its value above it, and error bars (half-widths) where they are given."""
     with figure(1.5 + 1.1 * len(values), 3.4) as (fig, axes):
         heights = list(values.values())
         spread = None if errors is None else [errors[name] for name in values]
-        drawn = axes.bar(list(values), heights, yerr=spread, capsize=4, color=[COLOURS[i % 7] for i in range(len(values))])
+        drawn = axes.bar(
+            list(values), heights, yerr=spread, capsize=4, color=[COLOURS[i % 7] for i in range(len(values))]
+        )
         axes.bar_label(drawn, fmt=f"%.{decimals}f", padding=3)
         axes.set(xlabel=x_label, ylabel=y_label)
         axes.margins(y=0.15)

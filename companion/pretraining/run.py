@@ -14,7 +14,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import nn
 from torch.utils.data import Dataset
 
 from companion.config import PRESETS, BertConfig
@@ -44,8 +43,8 @@ class PretrainingConfig:
     source : str, Path or sequence of them
         The text, as in `companion.pretraining.corpus.read_paragraphs`: files, folders, patterns, `"python-docs"`, ...
     folder : str or Path
-        Everything the run writes: `tokenizer/`, `corpus-*/`, `checkpoint/`, `log.jsonl`, and at the end `model/` (opens with
-        `from_pretrained`) with `record.json`.
+        Everything the run writes: `tokenizer/`, `corpus-*/`, `checkpoint/`, `log.jsonl`, and at the end `model/` (opens
+        with `from_pretrained`) and `record.json`.
     training : TrainingSettings
         Steps, learning rate, schedule, precision, seed ...
     model : str or BertConfig
@@ -96,7 +95,9 @@ class PretrainingConfig:
 
     def __post_init__(self) -> None:
         if isinstance(self.model, str) and self.model not in PRESETS:
-            raise ValueError(f"model={self.model!r} is unknown; choose one of {', '.join(PRESETS)}, or pass a BertConfig")
+            raise ValueError(
+                f"model={self.model!r} is unknown; choose one of {', '.join(PRESETS)}, or pass a BertConfig"
+            )
         if not 0 <= self.dropout < 1:
             raise ValueError(f"dropout={self.dropout} is not allowed; it must be a probability in [0, 1)")
         if not 0 < self.masking_probability < 1:
@@ -176,7 +177,7 @@ def model_config(config: PretrainingConfig, tokenizer: Tokenizer) -> BertConfig:
 
 
 def learn_or_load_tokenizer(config: PretrainingConfig, progress: bool = True) -> Tokenizer:
-    """Return the run's tokenizer: the one in its folder, the one that is named, or a new one learned from the source."""
+    """Return the tokenizer in the run's folder, else the one that is named, else a new one learned from the source."""
     folder = Path(config.folder) / "tokenizer"
     if (folder / "vocab.txt").is_file():
         return Tokenizer.from_pretrained(folder)

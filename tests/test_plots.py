@@ -1,0 +1,67 @@
+"""Figures are tested by the data in their axes, not by their pixels."""
+
+from __future__ import annotations
+
+import matplotlib
+
+matplotlib.use("Agg")
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from companion import plots
+
+whole = st.integers(-5, 5)
+places = st.lists(st.tuples(whole, whole), min_size=1, max_size=12)
+
+
+def test_hull_of_a_square_leaves_out_what_lies_inside_or_on_a_side():
+    square = [(0, 0), (2, 0), (2, 2), (0, 2)]
+    assert plots.convex_hull([(1, 1), *square, (1, 0), (2, 1)]).tolist() == [list(corner) for corner in square]
+
+
+@pytest.mark.parametrize("points", [[(1, 1)], [(1, 1), (1, 1)]])
+def test_hull_of_one_point_is_the_point(points):
+    assert plots.convex_hull(points).tolist() == [[1, 1]]
+
+
+def test_hull_of_points_on_a_line_is_its_ends():
+    assert plots.convex_hull([(0, 0), (2, 2), (1, 1)]).tolist() == [[0, 0], [2, 2]]
+
+
+@given(places)
+def test_every_point_lies_to_the_left_of_every_side_of_its_hull(points):
+    corners = plots.convex_hull(points)
+    sides = np.roll(corners, -1, axis=0) - corners
+    offsets = np.array(points)[:, None] - corners  # (points, sides, 2)
+    assert (sides[:, 0] * offsets[..., 1] - sides[:, 1] * offsets[..., 0] >= 0).all()
+
+
+def test_points_shades_the_hull_of_the_group_that_is_named():
+    groups = {"values": [(0, 0), (2, 0), (0, 2), (0.5, 0.5)], "outputs": [(9, 9)]}
+    axes = plots.points(groups, x_label="x", y_label="y", hull="values").axes[0]
+    (shade,) = axes.patches
+    assert {tuple(corner) for corner in shade.get_xy()} == {(0, 0), (2, 0), (0, 2)}
+    assert "convex hull of values" in [text.get_text() for text in axes.get_legend().get_texts()]
+
+
+def test_points_draws_no_hull_unless_asked():
+    assert not plots.points({"values": [(0, 0), (1, 0), (0, 1)]}, x_label="x", y_label="y").axes[0].patches
+
+
+def test_dot_products_writes_each_score_and_draws_its_line_across_the_query():
+    query, keys = np.array([1.0, 2.0]), [(0, 1), (0, 2), (-1, 1)]
+    names = {"query_name": "query of c", "x_label": "x", "y_label": "y"}
+    axes = plots.dot_products(query, keys, ["a", "b", "c"], **names).axes[0]
+    assert [text.get_text() for text in axes.texts] == ["a: 2", "b: 4", "c: 1"]
+    for line, key in zip(axes.lines, keys, strict=True):
+        start, end = (np.array(point) for point in (line.get_xy1(), line.get_xy2()))
+        assert (start == key).all()
+        assert (end - start) @ query == 0
+
+
+def test_dot_products_needs_a_name_for_every_key():
+    with pytest.raises(ValueError):
+        plots.dot_products([1, 2], [(0, 1), (0, 2)], ["a"], query_name="q", x_label="x", y_label="y")
