@@ -44,6 +44,7 @@ def pretrain(
     source: Annotated[list[str], typer.Argument(help="Text files, folders or patterns, or python-docs.")],
     output: Annotated[Path, typer.Option(help="Folder of the run.")],
     model: Annotated[str, typer.Option(help="tiny, mini, small, medium, base or large.")] = "mini",
+    initial: Annotated[str | None, typer.Option(help="A checkpoint to go on from.")] = None,
     tokenizer: Annotated[
         str | None, typer.Option(help="A checkpoint whose vocabulary to use; else one is learned.")
     ] = None,
@@ -99,6 +100,7 @@ def pretrain(
             folder=output,
             training=training,
             model=model,
+            initial=initial,
             tokenizer=tokenizer,
             vocab_size=vocab_size,
             validation=validation,

@@ -186,6 +186,7 @@ def train(
     resume: bool = False,
     validate: Callable[[nn.Module], Mapping[str, float]] | None = None,
     groups: Sequence[dict[str, Any]] | None = None,
+    identity: Mapping[str, Any] | None = None,
     progress: bool = True,
     trackers: Sequence[str] = (),
 ) -> History:
@@ -208,6 +209,9 @@ def train(
         Called with the model in evaluation mode every `validate_every` steps and at the end; what it returns is logged.
     groups : sequence of dict, optional
         Parameter groups for the optimiser in place of `parameter_groups`; `lr_scale` in one scales its learning rate.
+    identity : mapping, optional
+        What else the run is made of, such as its data: values that JSON can hold. A checkpoint of a run with another
+        identity is refused.
     progress : bool
         Show a progress bar.
     trackers : sequence of str
@@ -230,6 +234,7 @@ def train(
     if resume and folder is None:
         raise ValueError("resume=True needs folder=..., where the checkpoint is")
     run = _Run(model, batches, objective, settings, groups, None if folder is None else Path(folder), trackers)
+    run.identity = json.loads(json.dumps(identity or {}))
     if resume:
         run.load()
     with _stop_signals() as stopped, run.progress_bar(progress) as bar:
@@ -454,6 +459,7 @@ class _Run:
             "seconds": self.history.seconds,
             "batches_a_step": self.batches_a_step,
             "settings": _plain(self.settings),
+            "identity": self.identity,
             "records": self.history.records,
             "sizes": sizes,
         }
@@ -470,7 +476,7 @@ class _Run:
         if not target.exists():
             return
         progress = _read_progress(target)
-        _refuse_other_run(progress, self.settings, self.batches_a_step, target)
+        _refuse_other_run(progress, self.settings, self.identity, self.batches_a_step, target)
         self.accelerator.load_state(str(target))
         self.history.records, self.history.step = progress["records"], progress["step"]
         self.history.seconds = progress["seconds"]
@@ -534,12 +540,21 @@ def _read_progress(target: Path) -> dict[str, Any]:
     return progress
 
 
-def _refuse_other_run(progress: dict[str, Any], settings: TrainingSettings, batches_a_step: int, target: Path) -> None:
+def _refuse_other_run(
+    progress: dict[str, Any],
+    settings: TrainingSettings,
+    identity: dict[str, Any],
+    batches_a_step: int,
+    target: Path,
+) -> None:
     old, new = progress["settings"], _plain(settings)
     if old["schedule"] == new["schedule"] == "trapezoid" and _same_so_far(old, new, progress["step"]):
         old, new = ({k: v for k, v in s.items() if k not in _LENGTH} for s in (old, new))
     names = [name for name in new if name not in _FREE and old.get(name) != new[name]]
     changed = [f"{name}={new[name]!r} was {old.get(name)!r}" for name in names]
+    before = progress.get("identity", {})
+    others = [name for name in {**before, **identity} if before.get(name) != identity.get(name)]
+    changed += [f"{name}={identity.get(name)!r} was {before.get(name)!r}" for name in others]
     if progress["batches_a_step"] != batches_a_step:
         changed.append(f"{batches_a_step} batches a step were {progress['batches_a_step']}")
     if changed:

@@ -49,6 +49,10 @@ class PretrainingConfig:
         Steps, learning rate, schedule, precision, seed ...
     model : str or BertConfig
         A preset (`"mini"`), whose `vocab_size` is then the tokenizer's, or a whole configuration.
+    initial : str or Path, optional
+        A checkpoint to go on from, with its shape and, unless another is named, its tokenizer: to pre-train further on
+        text of another field, or on longer rows (short ones first is several times faster: attention has fewer places
+        to choose from while it learns where to look).
     tokenizer : str or Path, optional
         A bundled name, folder or hub id. None learns a vocabulary of `vocab_size` from the source.
     vocab_size, limit_alphabet : int
@@ -80,6 +84,7 @@ class PretrainingConfig:
     folder: str | Path
     training: TrainingSettings
     model: str | BertConfig = "mini"
+    initial: str | Path | None = None
     tokenizer: str | Path | None = None
     vocab_size: int = 8192
     limit_alphabet: int = 200
@@ -146,7 +151,7 @@ def pretrain(
         if config.validation is not None:
             held_out = masked_batches(config, config.validation, VALIDATION, tokenizer, progress)
     seed_everything(config.training.seed)
-    model = BertForPreTraining(model_config(config, tokenizer))
+    model = initial_model(config, tokenizer)
     objective = PreTrainingObjective(config.next_sentence)
     history = train(
         model,
@@ -155,6 +160,7 @@ def pretrain(
         config.training,
         folder=folder,
         resume=resume,
+        identity=run_identity(config, batches),
         validate=None if held_out is None else lambda m: evaluate(m, held_out, objective, config),
         progress=progress,
         trackers=trackers,
@@ -166,14 +172,21 @@ def pretrain(
     return result
 
 
-def model_config(config: PretrainingConfig, tokenizer: Tokenizer) -> BertConfig:
-    """Return the model's configuration, with the dropout of pre-training."""
-    model = config.model
-    if isinstance(model, str):
-        model = BertConfig.preset(model, vocab_size=tokenizer.vocab_size, pad_token_id=tokenizer.pad_id)
-    if model.vocab_size < tokenizer.vocab_size:
-        raise ValueError(f"model.vocab_size={model.vocab_size} is below the tokenizer's {tokenizer.vocab_size}")
-    return model.replace(hidden_dropout_prob=config.dropout, attention_probs_dropout_prob=config.dropout)
+def initial_model(config: PretrainingConfig, tokenizer: Tokenizer) -> BertForPreTraining:
+    """Return the model to be trained, with the dropout of pre-training: random weights, or those of `initial`."""
+    dropout = {"hidden_dropout_prob": config.dropout, "attention_probs_dropout_prob": config.dropout}
+    if config.initial is not None:
+        model = BertForPreTraining.from_pretrained(config.initial, **dropout)
+    else:
+        shape = config.model
+        if isinstance(shape, str):
+            shape = BertConfig.preset(shape, vocab_size=tokenizer.vocab_size, pad_token_id=tokenizer.pad_id)
+        model = BertForPreTraining(shape.replace(**dropout))
+    if model.config.vocab_size < tokenizer.vocab_size:
+        raise ValueError(
+            f"the model's vocab_size={model.config.vocab_size} is below the tokenizer's {tokenizer.vocab_size}"
+        )
+    return model
 
 
 def learn_or_load_tokenizer(config: PretrainingConfig, progress: bool = True) -> Tokenizer:
@@ -181,8 +194,8 @@ def learn_or_load_tokenizer(config: PretrainingConfig, progress: bool = True) ->
     folder = Path(config.folder) / "tokenizer"
     if (folder / "vocab.txt").is_file():
         return Tokenizer.from_pretrained(folder)
-    if config.tokenizer is not None:
-        tokenizer = Tokenizer.from_pretrained(config.tokenizer)
+    if (name := config.tokenizer or config.initial) is not None:
+        tokenizer = Tokenizer.from_pretrained(name)
     else:
         lines = (line for line in read_paragraphs(config.source, config.limit) if line)
         sizes = {"vocab_size": config.vocab_size, "limit_alphabet": config.limit_alphabet}
@@ -252,9 +265,17 @@ def evaluate(
     return {f"validation_{name}": value / counts[name.partition("_")[0]] for name, value in totals.items()}
 
 
+def run_identity(config: PretrainingConfig, batches: TrainingBatches) -> dict[str, Any]:
+    """Return what a checkpoint must share with a run that goes on from it, beside the training settings."""
+    names = ("batch_size", "max_tokens", "next_sentence", "masking_probability", "whole_words", "dropout")
+    checksums = ("source_checksum", "vocabulary_checksum", "limit")
+    return {name: getattr(config, name) for name in names} | {name: batches.corpus.meta[name] for name in checksums}
+
+
 def run_record(config: PretrainingConfig, batches: TrainingBatches, history: History) -> dict[str, Any]:
     """Return everything that is needed to judge the run and to repeat it."""
     settings = dataclasses.asdict(config) | {"folder": Path(config.folder).name, "source": _names(config.source)}
+    settings["initial"] = None if config.initial is None else "/".join(Path(config.initial).parts[-2:])
     settings["validation"] = None if config.validation is None else _names(config.validation)
     device = best_device(config.training.device)
     corpus, training = batches.corpus, config.training

@@ -1,0 +1,364 @@
+"""One label for a text or a pair of texts: a scikit-learn classifier on a pre-trained BERT."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Hashable, Sequence
+from pathlib import Path
+from typing import Any, Self
+
+import numpy as np
+import torch
+from sklearn.base import ClassifierMixin
+from sklearn.utils.metadata_routing import UNUSED
+from sklearn.utils.validation import check_is_fitted
+from torch import Tensor
+from torch.nn import functional as F
+
+from companion.checkpoints import from_transformers, load_weights, read_weights, resolve
+from companion.config import BertConfig
+from companion.devices import best_device
+from companion.finetuning.batching import Rows
+from companion.finetuning.estimator import FineTuned, generators_kept, predicted_logits
+from companion.finetuning.metrics import accuracy, as_list, precision_recall_f1, sorted_labels
+from companion.heads import BertForSequenceClassification
+from companion.tokenizer import Tokenizer
+from companion.training import Batch, train
+
+Texts = Sequence[str] | Sequence[tuple[str, str]] | np.ndarray
+Labels = Sequence[Hashable] | np.ndarray
+
+FILE = "classifier.json"
+STORABLE = (str, int, float, bool)  # types of labels that a JSON file gives back as they were
+
+
+class ClassificationObjective:
+    """Cross-entropy over the labels of a batch, for `companion.training.train`."""
+
+    def counts(self, batch: Batch) -> dict[str, Tensor]:
+        """Return the number of rows."""
+        return {"classification": torch.tensor(len(batch["labels"]), device=batch["labels"].device)}
+
+    def sums(self, model: BertForSequenceClassification, batch: Batch) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+        """Return the summed loss and, as `classification_accuracy`, the number of right answers."""
+        labels = batch["labels"]  # (batch,)
+        logits = model(**{name: value for name, value in batch.items() if name != "labels"}).logits.float()
+        right = (logits.detach().argmax(-1) == labels).sum()
+        loss = F.cross_entropy(logits, labels, reduction="sum")
+        return {"classification": loss}, {"classification_accuracy": right}
+
+
+class TextClassifier(ClassifierMixin, FineTuned):
+    """Fine-tune a pre-trained BERT to put texts, or pairs of texts, into classes (Devlin et al. 2019, section 4.1).
+
+    Parameters
+    ----------
+    model : str or Path
+        The pre-trained network and its tokenizer: a bundled name, a folder or a hub id.
+    epochs : int
+        Passes over the training data.
+    learning_rate : float, optional
+        The highest one, reached after the warm-up, from which it falls to 0 along a line. None takes
+        `companion.finetuning.estimator.default_learning_rate` of the width of the network.
+    batch_size : int
+        Texts a step, over all processes together where several train; also the texts that are predicted together.
+    max_length : int
+        Tokens of a text or pair, special tokens included; longer ones are cut.
+    warmup_share : float
+        Share of the steps over which the learning rate rises.
+    weight_decay : float
+        As in `companion.training.TrainingSettings`.
+    seed : int
+        Of the new head, the order of the texts and dropout. The same seed on the same machine gives the same
+        predictions.
+    device, precision : str, optional
+        As in `companion.devices`.
+    from_scratch : bool
+        Start from random weights in a network of the same shape: what pre-training adds is the difference to this.
+    progress : bool
+        Show a progress bar in `fit`.
+
+    Attributes
+    ----------
+    classes_ : ndarray, (classes,)
+        The labels, sorted.
+    model_ : BertForSequenceClassification
+    tokenizer_ : Tokenizer
+    history_ : companion.training.History
+        Every step's `loss`, `classification_accuracy`, `learning_rate` and `grad_norm` and, after every epoch with
+        `validation`, `validation_loss` (nats), `validation_accuracy` and `validation_f1` (macro). None after `load`.
+    learning_rate_ : float
+        The highest one used. None after `load`.
+    n_iter_ : int
+        Epochs done. None after `load`.
+
+    Notes
+    -----
+    Labels may be of any hashable type. What `fit` computes can be written as a bare loop, with the same result::
+
+        model = with_new_head(BertForSequenceClassification, name, seed=seed, num_labels=classes)
+        batches = GroupedBatches(rows, batch_size, seed=seed)      # of encode_texts(...), with the column `labels`
+        settings = TrainingSettings(steps=epochs * batches.steps_per_epoch, learning_rate=..., seed=seed)
+        optimizer = torch.optim.AdamW(parameter_groups(model, weight_decay))
+        model.train()
+        for step in range(settings.steps):
+            seed_everything(batch_seed(seed, step))                 # dropout
+            model(**batches[step]).loss.backward()
+            clip_grad_norm_(model.parameters(), 1.0)
+            for group in optimizer.param_groups:
+                group["lr"] = learning_rate_at(step, settings)
+            optimizer.step()
+            optimizer.zero_grad()
+
+    Examples
+    --------
+    >>> from companion.finetuning import TextClassifier
+    >>> classifier = TextClassifier("mini", epochs=3, seed=0).fit(texts, labels)  # doctest: +SKIP
+    >>> classifier.predict(["A joy from start to finish."])  # doctest: +SKIP
+    """
+
+    # `texts` and `labels` are what scikit-learn calls X and y, not metadata to be routed.
+    __metadata_request__fit = {"texts": UNUSED, "labels": UNUSED}
+    __metadata_request__predict = {"texts": UNUSED}
+    __metadata_request__predict_proba = {"texts": UNUSED}
+    __metadata_request__decision_function = {"texts": UNUSED}
+    __metadata_request__score = {"texts": UNUSED, "labels": UNUSED}
+
+    def fit(self, texts: Texts, labels: Labels, validation: tuple[Texts, Labels] | None = None) -> Self:
+        """Train on labelled texts.
+
+        Parameters
+        ----------
+        texts : sequence of str, or of (str, str)
+            A list, array, pandas Series or column of a data set; pairs also as an array or DataFrame of two columns.
+        labels : sequence of hashable
+            One for every text.
+        validation : (texts, labels), optional
+            Measured on after every epoch.
+
+        Raises
+        ------
+        TypeError
+            If an item is not a str or a pair of str; names its index.
+        ValueError
+            If nothing is given, the counts differ, there are fewer than two classes, a label of `validation` is new, or
+            a parameter is out of range.
+        KeyboardInterrupt
+            If the training was stopped; the estimator is then as it was before.
+        """
+        classes, ids = number_labels(labels, len(read_texts(texts)[0]))
+        model, tokenizer = self._start(BertForSequenceClassification, **_config_changes(classes))
+        batches = self._batches(self._encode(tokenizer, texts) | {"labels": ids}, tokenizer)
+        settings = self._settings(model.config, batches.steps_per_epoch, validation is not None)
+        validate = None if validation is None else self._validator(tokenizer, classes, *validation)
+        with generators_kept():
+            history = train(
+                model, batches, ClassificationObjective(), settings, validate=validate, progress=self.progress
+            )
+        if not history.finished:
+            raise KeyboardInterrupt(f"fit was stopped after {history.step} of {settings.steps} steps")
+        self.classes_, self.model_, self.tokenizer_, self.history_ = classes, model, tokenizer, history
+        self.learning_rate_, self.n_iter_ = settings.learning_rate, history.step // batches.steps_per_epoch
+        return self
+
+    def predict(self, texts: Texts) -> np.ndarray:
+        """Return the most probable label of every text, (texts,)."""
+        numbers = self._logits(texts).argmax(-1).numpy()
+        return self.classes_[numbers]
+
+    def predict_proba(self, texts: Texts) -> np.ndarray:
+        """Return the probability of every label, (texts, classes), in the order of `classes_`."""
+        return self._logits(texts).double().softmax(-1).numpy()
+
+    def decision_function(self, texts: Texts) -> np.ndarray:
+        """Return the logits (texts, classes) or, with two classes, those of the second minus the first, (texts,)."""
+        logits = self._logits(texts).numpy()
+        return logits[:, 1] - logits[:, 0] if logits.shape[1] == 2 else logits
+
+    def score(self, texts: Texts, labels: Labels) -> float:
+        """Return the accuracy."""
+        return accuracy(labels, self.predict(texts))
+
+    def save(self, folder: str | Path) -> None:
+        """Write the network (Transformers' format), its tokenizer and `classifier.json` into a new or empty folder.
+
+        A classifier that was saved there before is replaced, whole and at once.
+
+        Raises
+        ------
+        ValueError
+            If the folder holds other files, or a label is not a str, number or bool.
+        """
+        self._check_fitted()
+        classes = self.classes_.tolist()
+        for label in classes:
+            if type(label) not in STORABLE:
+                raise ValueError(
+                    f"label {label!r} of type {type(label).__name__} cannot be saved; a str, int, float or bool can"
+                )
+        self._save(folder, FILE, {"classes": classes})
+
+    @classmethod
+    def load(cls, folder: str | Path, device: str | None = None) -> Self:
+        """Return a saved classifier, ready to predict.
+
+        Parameters
+        ----------
+        folder : str or Path
+            Written by `save`; or any folder or hub id of a BERT for sequence classification in Transformers' format,
+            whose classes are the names in its `config.json` or, where they have none, 0, 1, 2, ...
+        device : str, optional
+            None means the best one there is.
+
+        Raises
+        ------
+        FileNotFoundError
+            If there is no such checkpoint.
+        ValueError
+            If it is not a classifier.
+        """
+        path = resolve(folder, files=("*.json", "vocab.txt", "model*.safetensors", "pytorch_model*.bin"))
+        classifier = cls(model=str(folder))
+        classifier.model_ = _read_network(path).to(best_device(device))
+        classifier.tokenizer_ = Tokenizer.from_pretrained(path)
+        config = classifier.model_.config
+        saved = json.loads((path / FILE).read_text(encoding="utf-8")) if (path / FILE).is_file() else {}
+        classifier.classes_ = label_array(saved.get("classes", config.labels or range(config.num_labels)))
+        known = classifier.get_params()
+        parameters = {key: value for key, value in saved.get("parameters", {}).items() if key in known}
+        classifier.history_ = classifier.learning_rate_ = classifier.n_iter_ = None
+        return classifier.set_params(**parameters | {"device": device})
+
+    def __sklearn_tags__(self) -> Any:
+        tags = super().__sklearn_tags__()
+        tags.input_tags.string, tags.input_tags.two_d_array = True, False
+        return tags
+
+    def _encode(self, tokenizer: Tokenizer, texts: Texts) -> Rows:
+        return encode_texts(tokenizer, texts, self.max_length)
+
+    def _logits(self, texts: Texts) -> Tensor:
+        self._check_fitted()
+        rows = self._encode(self.tokenizer_, texts)
+        return self._predicted(self.model_, rows, self.tokenizer_)
+
+    def _predicted(self, model: BertForSequenceClassification, rows: Rows, tokenizer: Tokenizer) -> Tensor:
+        options = {"batch_size": self.batch_size, "pad_id": tokenizer.pad_id, "precision": self.precision}
+        return predicted_logits(model, rows, **options)
+
+    def _check_fitted(self) -> None:
+        check_is_fitted(self, "model_", msg="this %(name)s is not fitted yet; call fit(texts, labels) or load(folder)")
+
+    def _validator(self, tokenizer: Tokenizer, classes: np.ndarray, texts: Texts, labels: Labels) -> Any:
+        """Return the function that measures a model on the validation set."""
+        truth = torch.from_numpy(number_labels(labels, len(read_texts(texts)[0]), classes)[1])
+        rows = self._encode(tokenizer, texts)
+
+        def validate(model: BertForSequenceClassification) -> dict[str, float]:
+            logits = self._predicted(model, rows, tokenizer)
+            predicted = logits.argmax(-1)
+            return {
+                "validation_loss": float(F.cross_entropy(logits, truth)),
+                "validation_accuracy": accuracy(truth, predicted),
+                "validation_f1": precision_recall_f1(truth, predicted).f1,
+            }
+
+        return validate
+
+
+def encode_texts(tokenizer: Tokenizer, texts: Texts, max_length: int = 128) -> Rows:
+    """Return `input_ids` and `token_type_ids` of every text or pair, cut to `max_length`, for `GroupedBatches`."""
+    first, second = read_texts(texts)
+    rows = tokenizer(first, second, max_length=max_length, padding=False, return_tensors=False)
+    return {name: rows[name] for name in ("input_ids", "token_type_ids")}
+
+
+def read_texts(texts: Texts) -> tuple[list[str], list[str] | None]:
+    """Return the texts, and their partners if they are pairs.
+
+    Raises
+    ------
+    TypeError
+        If an item is neither a str nor a pair of str, or the two are mixed; names its index.
+    ValueError
+        If there are none.
+    """
+    if isinstance(texts, str):
+        raise TypeError(f"texts={texts[:40]!r} is one str; pass a list, also of one: [text]")
+    items = as_list(texts)
+    if not items:
+        raise ValueError("texts is empty; at least one is needed")
+    paired = not isinstance(items[0], str)
+    for index, item in enumerate(items):
+        if not (_is_pair(item) if paired else isinstance(item, str)):
+            wanted = "a str or a pair of str" if index == 0 else "a pair of str" if paired else "a str, as the first is"
+            raise TypeError(f"texts[{index}]={item!r} is of type {type(item).__name__}; it must be {wanted}")
+    if not paired:
+        return items, None
+    first, second = zip(*items, strict=True)
+    return list(first), list(second)
+
+
+def number_labels(labels: Labels, count: int, classes: np.ndarray | None = None) -> tuple[np.ndarray, np.ndarray]:
+    """Return the classes, sorted, and the number of every label among them, int64, (count,).
+
+    Raises
+    ------
+    ValueError
+        If there are not `count` labels, one is missing (None, NaN), not whole or not hashable, there are fewer than two
+        classes, or `classes` are given and a label is not among them.
+    """
+    items = as_list(labels)
+    if len(items) != count:
+        raise ValueError(f"labels has {len(items)} items, texts has {count}; every text needs one label")
+    for index, label in enumerate(items):
+        if label is None or (isinstance(label, float) and not label.is_integer()):
+            raise ValueError(f"labels[{index}]={label!r} is no class; use whole numbers, str or other names")
+    if classes is None and len(found := sorted_labels(items)) < 2:
+        raise ValueError(f"labels hold one class only ({found[0]!r}); a classifier needs at least two")
+    classes = label_array(found) if classes is None else classes
+    numbers = {label: number for number, label in enumerate(classes.tolist())}
+    if unknown := [label for label in sorted_labels(items) if label not in numbers]:
+        raise ValueError(f"labels of validation hold {unknown}, which training does not have: {list(numbers)}")
+    return classes, np.array([numbers[label] for label in items], dtype=np.int64)
+
+
+def label_array(labels: Sequence[Hashable]) -> np.ndarray:
+    """Return labels as an array (labels,): of their own type if they are all of one simple type, else of objects."""
+    kinds = {type(label) for label in labels}
+    if len(kinds) == 1 and ((kind := kinds.pop()) in STORABLE or issubclass(kind, np.generic)):
+        return np.array(labels)
+    array = np.empty(len(labels), dtype=object)
+    for place, label in enumerate(labels):  # in one assignment, tuples would become rows
+        array[place] = label
+    return array
+
+
+def _is_pair(item: Any) -> bool:
+    return isinstance(item, tuple | list) and len(item) == 2 and all(isinstance(part, str) for part in item)
+
+
+def _config_changes(classes: np.ndarray) -> dict[str, Any]:
+    """Return how `BertConfig` describes the head; names go with it where they tell the classes apart."""
+    names = tuple(str(label) for label in classes.tolist())
+    labels = names if len(set(names)) == len(names) else ()
+    return {"num_labels": len(names), "labels": labels, "problem_type": "single_label_classification"}
+
+
+def _read_network(folder: Path) -> BertForSequenceClassification:
+    """Return the network of a checkpoint, if it is a classifier of the kind that `TextClassifier` trains."""
+    entries = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    config = BertConfig.from_dict(entries)
+    if config.num_labels == 1 or config.problem_type in ("regression", "multi_label_classification"):
+        kind = config.problem_type or "regression"
+        raise ValueError(f"folder={str(folder)!r} holds a model for {kind}; this class is for one label out of several")
+    state = from_transformers(read_weights(folder))
+    architecture = next(iter(entries.get("architectures") or ["BertForSequenceClassification"]))
+    if architecture != "BertForSequenceClassification" or "classifier.weight" not in state:
+        raise ValueError(
+            f"folder={str(folder)!r} holds a {architecture}, no trained head for sequence classification; train one: "
+            f"TextClassifier({str(folder)!r}).fit(texts, labels)"
+        )
+    model = BertForSequenceClassification(config)
+    load_weights(model, state, source=str(folder))
+    return model.eval()
