@@ -1,0 +1,85 @@
+"""What the tests of notebooks need beyond nbval: numbers compared with a tolerance, and a limit on processor time.
+
+nbval calls a notebook wrong when any character differs. A sum of floats may differ in its last digits between two
+processors, so numbers with a decimal point or an exponent are compared with a relative tolerance of 1e-3 here; all
+else, whole numbers included, must be equal.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+import re
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import psutil
+import pytest
+from nbval.plugin import IPyNbCell
+
+RELATIVE_TOLERANCE = 1e-3
+NOTEBOOK_SECONDS = 60.0
+FLOAT = re.compile(r"([-+]?(?:\d+\.\d*(?:[eE][-+]?\d+)?|\.\d+(?:[eE][-+]?\d+)?|\d+[eE][-+]?\d+))")
+
+
+class ApproximateText(str):
+    """Text equal to another when its floats are close and all between them is the same but for runs of blanks."""
+
+    __hash__ = str.__hash__
+
+    def __eq__(self, other: object) -> bool:
+        mine, others = FLOAT.split(self), FLOAT.split(str(other))
+        return len(mine) == len(others) and all(
+            math.isclose(float(a), float(b), rel_tol=RELATIVE_TOLERANCE) if index % 2 else a.split() == b.split()
+            for index, (a, b) in enumerate(zip(mine, others, strict=True))
+        )
+
+    def __ne__(self, other: object) -> bool:
+        return not self == other
+
+
+def sanitize_approximately(cell: IPyNbCell, text: object, exact=IPyNbCell.sanitize) -> object:
+    """Do what nbval does to an output before it compares it, and make the result compare with a tolerance."""
+    sanitized = exact(cell, text)
+    return ApproximateText(sanitized) if isinstance(sanitized, str) else sanitized
+
+
+IPyNbCell.sanitize = sanitize_approximately
+
+
+def processor_seconds(cell: IPyNbCell) -> float:
+    """Return the processor time that the kernel of `cell` and its finished children have used."""
+    try:
+        times = psutil.Process(cell.parent.kernel.km.provisioner.pid).cpu_times()
+    except psutil.NoSuchProcess:
+        return 0.0
+    return times.user + times.system + times.children_user + times.children_system
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_call(item: pytest.Item):
+    """Fail the cell with which a notebook passes its limit. Processor time, so that a busy machine fails nothing."""
+    result = yield
+    if isinstance(item, IPyNbCell):
+        spent = processor_seconds(item)
+        if spent > NOTEBOOK_SECONDS:
+            used = f"{item.path.name} used {spent:.0f} s of processor time up to this cell"
+            pytest.fail(f"{used}; {NOTEBOOK_SECONDS:.0f} s are allowed")
+    return result
+
+
+@pytest.fixture(scope="session")
+def unavailable() -> Callable[[str], None]:
+    """Skip the test for want of something that the machine should have; on CI, where `CI` is set, fail it."""
+    return pytest.fail if os.environ.get("CI") else pytest.skip
+
+
+@pytest.fixture(scope="session")
+def chromium(unavailable: Callable[[str], None]) -> Path:
+    """The browser's program: `$CHROMIUM`, or one found on the path."""
+    names = [os.environ.get("CHROMIUM"), "chromium", "chromium-browser", "google-chrome"]
+    found = [path for name in names if name and (path := shutil.which(name))]
+    if not found:
+        unavailable("no Chromium on the path; install it (apt-get install chromium) or set CHROMIUM to its program")
+    return Path(found[0])
