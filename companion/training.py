@@ -548,7 +548,7 @@ def _refuse_other_run(
     target: Path,
 ) -> None:
     old, new = progress["settings"], _plain(settings)
-    if old["schedule"] == new["schedule"] == "trapezoid" and _same_so_far(old, new, progress["step"]):
+    if old["schedule"] == new["schedule"] and _same_so_far(old, new, progress["step"]):
         old, new = ({k: v for k, v in s.items() if k not in _LENGTH} for s in (old, new))
     names = [name for name in new if name not in _FREE and old.get(name) != new[name]]
     changed = [f"{name}={new[name]!r} was {old.get(name)!r}" for name in names]
@@ -565,7 +565,7 @@ _LENGTH = {"steps", "warmup_share", "decay_share"}
 
 
 def _same_so_far(old: Mapping[str, Any], new: Mapping[str, Any], step: int) -> bool:
-    """Say whether two lengths of a trapezoid run had the same learning rate in every step already taken."""
+    """Say whether two lengths of a run have the same learning rate in every step already taken."""
     before, after = (TrainingSettings(**{k: tuple(v) if k == "betas" else v for k, v in s.items()}) for s in (old, new))
     return all(learning_rate_at(i, before) == learning_rate_at(i, after) for i in range(step))
 
