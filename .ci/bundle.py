@@ -1,9 +1,9 @@
-"""Put a finished pre-training run into the package: fp16 weights, vocabulary, model card, and the record for the book.
+"""Put a finished pre-training run into the package: fp16 weights, vocabulary, model card, and records for the book.
 
-    python .ci/bundle.py runs/mini
+    python .ci/bundle.py runs/mini-short runs/mini
 
-takes the run's `model/` and `record.json` and writes `companion/pretrained/mini/` and `book/results/mini.json`. Every
-figure of the card comes from the record.
+takes `model/` of the last run and `record.json` of every run that led to it, and writes `companion/pretrained/mini/`
+and `book/results/{mini-short,mini}.json`. Every figure of the card comes from the records.
 """
 
 from __future__ import annotations
@@ -39,19 +39,16 @@ is no substitute for a BERT trained on billions of words.
 (public domain in the United States; the edition is CC0 1.0), mostly of 1810-1930. SHA-256 of the source
 {source_checksum}.
 
-**Recipe.** Masked language modelling ({masking:.0%} of the tokens, 80/10/10) and next-sentence prediction, on
-rows of {max_tokens} tokens, {rows} a step; {steps:,} steps, {positions:,} positions, {passes} passes over the
-text. AdamW (betas {betas}, weight decay {weight_decay}), highest learning rate {learning_rate}, schedule
-`{schedule}` with a warm-up over {warmup_share:.1%} and a fall over the last {decay_share:.1%} of the steps,
-dropout {dropout}, gradient norm clipped at {max_grad_norm}, seed {seed}. {device}, {threads} thread(s),
-{precision}, {hours:.1f} hours, on a machine that other work shared.
+**Recipe.** Masked language modelling and next-sentence prediction with AdamW, in {phases} run(s), one going on
+from the other. {recipe} On {device}, {threads} thread(s), {precision}, {hours:.1f} hours in all, on a machine that
+other work shared.
 
 **Figures** on held-out text (two whole books and 1% of the Wikipedia pages, {validation_batches} fixed
 batches, 15% masked): masked-token loss {validation_mlm:.3f} nats, accuracy {validation_mlm_accuracy:.1%};
 next-sentence accuracy {validation_nsp_accuracy:.1%}. The full record, with the learning curve:
 `book/results/{name}.json`.
 
-**Limits.** It saw about one pass over little text: facts are few and unreliable, rare words weak. Positions
+**Limits.** It saw {seen:.1f} passes over little text: facts are few and unreliable, rare words weak. Positions
 beyond {max_tokens} were never trained. The books carry the attitudes of their time towards women, colonised
 peoples and other groups, and the model repeats them. Do not use it to decide about people.
 
@@ -59,54 +56,81 @@ peoples and other groups, and the model repeats them. Do not use it to decide ab
 """
 
 
+PHASE = """\
+`{name}`: rows of {max_tokens} tokens, {rows} a step; {steps:,} steps, {positions:,} positions, {passes} passes over
+the text; {masking:.0%} of the tokens masked, {pairs}; highest learning rate {learning_rate}, schedule `{schedule}`,
+warm-up over {warmup_share:.1%} of the steps{fall}, betas {betas}, weight decay {weight_decay}, dropout {dropout},
+gradient norm clipped at {max_grad_norm}, seed {seed}."""
+
+
 def main() -> None:
     """Read the arguments and bundle."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("run", type=Path, help="folder of a finished `companion pretrain`")
-    bundle(parser.parse_args().run)
+    parser.add_argument("runs", type=Path, nargs="+", help="folders of finished `companion pretrain`, in their order")
+    bundle(parser.parse_args().runs)
 
 
-def bundle(run: Path) -> None:
-    """Write the package's copy of the run in `run`; its name is the folder's."""
-    record = json.loads((run / "record.json").read_text(encoding="utf-8"))
-    model = BertForPreTraining.from_pretrained(run / "model")
-    target = ROOT / "companion" / "pretrained" / record["name"]
+def bundle(runs: list[Path]) -> None:
+    """Write the package's copy of the last of `runs`; its name is the folder's."""
+    records = [json.loads((run / "record.json").read_text(encoding="utf-8")) for run in runs]
+    source, name = runs[-1] / "model", records[-1]["name"]
+    model = BertForPreTraining.from_pretrained(source)
+    target = ROOT / "companion" / "pretrained" / name
     model.save_pretrained(target, dtype=torch.float16)
-    Tokenizer.from_pretrained(run / "model").save_pretrained(target)
+    Tokenizer.from_pretrained(source).save_pretrained(target)
     (target / "tokenizer.json").unlink()  # vocab.txt and tokenizer_config.json say the same in a tenth of the space
     with atomic_file(target / "README.md") as card:
-        card.write_text(CARD.format(**_figures(model, record)), encoding="utf-8")
-    with atomic_file(ROOT / "book" / "results" / f"{record['name']}.json") as file:
-        file.write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
-    print(textwrap.shorten(f"wrote {target.relative_to(ROOT)} and book/results/{record['name']}.json", 100))
+        card.write_text(fill_paragraphs(CARD.format(**_figures(model, records))), encoding="utf-8")
+    for record in records:
+        with atomic_file(ROOT / "book" / "results" / f"{record['name']}.json") as file:
+            file.write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
+    print(f"wrote {target.relative_to(ROOT)} and {len(records)} record(s) into book/results")
 
 
-def _figures(model: BertForPreTraining, record: dict[str, Any]) -> dict[str, Any]:
-    config, shape = record["config"], model.config
-    training = config["training"]
+def fill_paragraphs(text: str) -> str:
+    """Break the lines of every paragraph anew."""
+    options = {"width": 118, "break_long_words": False, "break_on_hyphens": False}
+    return "\n\n".join(textwrap.fill(part, **options) for part in text.strip().split("\n\n")) + "\n"
+
+
+def _figures(model: BertForPreTraining, records: list[dict[str, Any]]) -> dict[str, Any]:
+    last, shape = records[-1], model.config
     return {
-        **training,
-        **record["hardware"],
-        **{key: value for key, value in record["final"].items() if key.startswith("validation")},
-        "name": record["name"],
+        **last["hardware"],
+        **{key: value for key, value in last["final"].items() if key.startswith("validation")},
+        "name": last["name"],
         "layers": shape.num_hidden_layers,
         "hidden": shape.hidden_size,
         "heads": shape.num_attention_heads,
         "vocab_size": shape.vocab_size,
         "parameters": sum(parameter.numel() for parameter in model.parameters()),
-        "documents": record["corpus"]["documents"],
-        "tokens": record["corpus"]["tokens"],
-        "source_checksum": record["corpus"]["source_checksum"],
-        "masking": config["masking_probability"],
+        "documents": last["corpus"]["documents"],
+        "tokens": last["corpus"]["tokens"],
+        "source_checksum": last["corpus"]["source_checksum"],
+        "max_tokens": max(record["config"]["max_tokens"] for record in records),
+        "phases": len(records),
+        "recipe": " ".join(PHASE.format(**_phase(record)) for record in records),
+        "hours": sum(record["seconds"] for record in records) / 3600,
+        "validation_batches": last["config"]["validation_batches"],
+        "seen": sum(record["passes_over_the_corpus"] for record in records),
+    }
+
+
+def _phase(record: dict[str, Any]) -> dict[str, Any]:
+    config, training = record["config"], record["config"]["training"]
+    falls = {"trapezoid": f" and a fall over the last {training['decay_share']:.1%}", "constant": ""}
+    return {
+        **training,
+        "name": record["name"],
         "max_tokens": config["max_tokens"],
         "rows": record["positions_seen"] // (record["steps"] * config["max_tokens"]),
-        "steps": record["steps"],
         "positions": record["positions_seen"],
         "passes": round(record["passes_over_the_corpus"], 2),
+        "masking": config["masking_probability"],
+        "pairs": "pairs of segments" if config["next_sentence"] else "single segments, no next-sentence prediction",
+        "fall": falls.get(training["schedule"], " and a fall over the rest"),
         "betas": tuple(training["betas"]),
         "dropout": config["dropout"],
-        "hours": record["seconds"] / 3600,
-        "validation_batches": config["validation_batches"],
     }
 
 
