@@ -94,6 +94,7 @@ def replace_folder(temporary: Path, path: Path) -> None:
     """Put the complete folder `temporary` (on the same disk) in the place of `path`, as `atomic_folder` does."""
     for file in temporary.rglob("*"):
         if file.is_file():
+            file.chmod(file.stat().st_mode | (0o444 & ~_umask()))  # some libraries write for the owner's eyes only
             _flush(file)
     recover_folder(path)
     old = _old_name(path)

@@ -1,0 +1,84 @@
+"""The bundled BERT and the records of its making: they load, agree with one another, and hold no machine's paths."""
+
+import json
+import re
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors import safe_open
+
+from companion import BertForMaskedLM, BertForPreTraining, Tokenizer
+from companion.applications.fill import fill_mask
+from companion.checkpoints import BUNDLED
+from companion.pretraining.corpus import vocabulary_checksum
+
+ROOT = Path(__file__).resolve().parents[1]
+RECORDS = sorted((ROOT / "book" / "results").glob("*.json"))
+FOLDER = BUNDLED / "mini"
+CARD = (FOLDER / "README.md").read_text(encoding="utf-8")
+
+
+@pytest.fixture(scope="module")
+def record():
+    return json.loads((ROOT / "book" / "results" / "mini.json").read_text(encoding="utf-8"))
+
+
+def test_the_weights_are_stored_in_half_precision_and_small():
+    with safe_open(FOLDER / "model.safetensors", "pt") as file:
+        assert {file.get_slice(name).get_dtype() for name in file.keys()} == {"F16"}  # noqa: SIM118
+    assert (FOLDER / "model.safetensors").stat().st_size < 12e6
+
+
+def test_the_shape_is_what_the_card_says():
+    model = BertForPreTraining.from_pretrained("mini")
+    config = model.config
+    assert (config.num_hidden_layers, config.hidden_size, config.num_attention_heads) == (4, 256, 4)
+    assert config.vocab_size == Tokenizer.from_pretrained("mini").vocab_size == 8192
+    assert config.hidden_dropout_prob == 0.1
+    assert f"{sum(weight.numel() for weight in model.parameters()):,} parameters" in CARD
+
+
+def test_transformers_opens_it_and_computes_the_same():
+    from transformers import AutoTokenizer
+    from transformers import BertForPreTraining as Reference
+
+    text = "The river bank was steep, and the boat drifted away."
+    theirs = Reference.from_pretrained(FOLDER, dtype=torch.float32).eval()
+    batch = Tokenizer.from_pretrained("mini")(text)
+    expected = AutoTokenizer.from_pretrained(FOLDER)(text, return_tensors="pt")
+    assert torch.equal(batch["input_ids"], expected["input_ids"])
+    with torch.no_grad():
+        ours, reference = BertForPreTraining.from_pretrained("mini")(**batch), theirs(**expected)
+    torch.testing.assert_close(ours.prediction_logits, reference.prediction_logits, rtol=0, atol=1e-4)
+    torch.testing.assert_close(ours.seq_relationship_logits, reference.seq_relationship_logits, rtol=0, atol=1e-4)
+
+
+def test_it_has_learned_grammar():
+    model, tokenizer = BertForMaskedLM.from_pretrained("mini"), Tokenizer.from_pretrained("mini")
+    guesses = fill_mask("He [MASK] born in 1850.", model, tokenizer, count=3)[0]
+    assert "was" in [guess.token for guess in guesses]
+
+
+def test_the_record_belongs_to_the_vocabulary_and_to_the_card(record):
+    assert record["corpus"]["vocabulary_checksum"] == vocabulary_checksum(Tokenizer.from_pretrained("mini"))
+    card = " ".join(CARD.split())
+    final = record["final"]
+    assert (
+        f"masked-token loss {final['validation_mlm']:.3f} nats, accuracy {final['validation_mlm_accuracy']:.1%}" in card
+    )
+    assert f"next-sentence accuracy {final['validation_nsp_accuracy']:.1%}" in card
+    assert f"{record['steps']:,} steps" in card
+    assert record["corpus"]["source_checksum"] in card
+
+
+@pytest.mark.parametrize("path", RECORDS, ids=lambda path: path.stem)
+def test_a_record_is_whole_and_names_no_place_on_a_machine(path):
+    text = path.read_text(encoding="utf-8")
+    record = json.loads(text)
+    assert {"name", "date", "config", "corpus", "steps", "seconds", "hardware", "versions", "final", "curve"} <= set(
+        record
+    )
+    assert record["name"] == path.stem
+    assert record["curve"][-1]["step"] == record["steps"]
+    assert not re.search(r'"[^"]*/(home|root|tmp|work|Users)/', text)
