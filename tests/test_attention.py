@@ -101,9 +101,10 @@ def test_dropped_weights_change_the_context_and_not_the_weights_returned():
     assert abs(context.mean().item() - 1) < 0.15
 
 
-def test_softmax_keeps_its_type_under_autocast_and_sums_in_fp32():
-    scores = (8 * torch.randn(4, 512, generator=torch.Generator().manual_seed(0))).bfloat16()
-    with torch.autocast("cpu", dtype=torch.bfloat16):
+@pytest.mark.parametrize("device", ["cpu", pytest.param("cuda", marks=pytest.mark.gpu)])
+def test_softmax_keeps_its_type_under_autocast_and_sums_in_fp32(device: str):
+    scores = (8 * torch.randn(4, 512, generator=torch.Generator().manual_seed(0))).bfloat16().to(device)
+    with torch.autocast(device, dtype=torch.bfloat16):
         weights = softmax(scores)
     assert weights.dtype == torch.bfloat16
     torch.testing.assert_close(weights, torch.softmax(scores.float(), dim=-1).bfloat16())

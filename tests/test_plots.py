@@ -65,3 +65,12 @@ def test_dot_products_writes_each_score_and_draws_its_line_across_the_query():
 def test_dot_products_needs_a_name_for_every_key():
     with pytest.raises(ValueError):
         plots.dot_products([1, 2], [(0, 1), (0, 2)], ["a"], query_name="q", x_label="x", y_label="y")
+
+
+def test_dot_plot_puts_every_value_on_the_row_of_its_name():
+    figure = plots.dot_plot({"a": {"first": 0.1, "second": 0.2}, "b": {"second": 0.9, "third": 0.3}}, x_label="share")
+    axes = figure.axes[0]
+    assert [label.get_text() for label in axes.get_yticklabels()] == ["first", "second", "third"]
+    drawn = {dots.get_label(): dots.get_offsets().tolist() for dots in axes.collections if dots.get_label() in "ab"}
+    assert drawn == {"a": [[0.1, 0], [0.2, 1]], "b": [[0.9, 1], [0.3, 2]]}
+    assert axes.yaxis_inverted()
