@@ -229,10 +229,16 @@ def train(
     OSError
         If a checkpoint cannot be written; the last one is kept.
     ValueError
-        If the checkpoint is of another run, or `resume` is asked for without a folder.
+        If the checkpoint is of another run, `resume` is asked for without a folder, or a folder that holds a
+        checkpoint is given without `resume`.
     """
     if resume and folder is None:
         raise ValueError("resume=True needs folder=..., where the checkpoint is")
+    if not resume and folder is not None and (Path(folder) / CHECKPOINT).exists():
+        raise ValueError(
+            f"folder={str(folder)!r} holds the checkpoint of an earlier run; pass resume=True to go on with it, or "
+            "another folder, or remove it"
+        )
     run = _Run(model, batches, objective, settings, groups, None if folder is None else Path(folder), trackers)
     run.identity = json.loads(json.dumps(identity or {}))
     if resume:

@@ -421,6 +421,14 @@ def test_to_resume_there_must_be_a_folder():
         run(resume=True)
 
 
+def test_an_earlier_run_is_not_written_over(tmp_path):
+    run(replace(RUN, steps=1), folder=tmp_path)
+    before = {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
+    with pytest.raises(ValueError, match="holds the checkpoint of an earlier run; pass resume=True"):
+        run(folder=tmp_path)
+    assert {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()} == before
+
+
 # --- stop and resume ----------------------------------------------------------------------------------------------
 
 
