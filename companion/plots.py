@@ -148,6 +148,34 @@ def bars(
     return fig
 
 
+def dot_plot(series: dict[str, dict[str, float]], *, x_label: str, levels: dict[str, float] | None = None) -> Figure:
+    """Draw one row a name, with one marker a series on it: for comparing values whose names are long.
+
+    Parameters
+    ----------
+    series : dict
+        Name of the series to name of the row to value. Rows run downwards in the order in which they first occur.
+    x_label : str
+        With units.
+    levels : dict, optional
+        Name to the place of a dotted vertical line, such as a baseline.
+    """
+    rows = list(dict.fromkeys(row for values in series.values() for row in values))
+    with figure(6.4, 1.3 + 0.32 * len(rows)) as (fig, axes):
+        axes.hlines(range(len(rows)), 0, 1, transform=axes.get_yaxis_transform(), color="0.88", linewidth=1, zorder=0)
+        for i, (name, values) in enumerate(series.items()):
+            places = [rows.index(row) for row in values]
+            look = {"marker": "os^D"[i % 4], "color": COLOURS[i % 7], "s": 45, "clip_on": False}
+            axes.scatter(list(values.values()), places, label=name, **look)
+        for name, level in (levels or {}).items():
+            axes.axvline(level, color="0.4", linestyle=":", linewidth=1.5, label=name, zorder=0)
+        axes.set_yticks(range(len(rows)), rows)
+        axes.invert_yaxis()
+        axes.set(xlabel=x_label)
+        fig.legend(loc="outside upper right", ncols=len(series) + len(levels or {}), fontsize=9)
+    return fig
+
+
 def points(
     groups: dict[str, ArrayLike],
     *,
