@@ -21,7 +21,7 @@ Row = dict[str, Any]
 
 
 def load_dataset(name: str | Path, subset: str | None = None) -> DatasetDict:
-    """Return a data set by name, its splits as `datasets.Dataset`s.
+    """Return a data set by name, each split a `datasets.Dataset`.
 
     Parameters
     ----------
