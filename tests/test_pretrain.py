@@ -163,8 +163,18 @@ def test_finetune_and_predict_on_a_folder_of_json_lines(text, tmp_path, finished
     for split in ("train", "test"):
         (data / f"{split}.jsonl").write_text("\n".join(map(json.dumps, rows * 2)), encoding="utf-8")
     tuned = tmp_path / "tuned"
-    options = ["--model", finished[0] / "model", "--epochs", 20, "--batch-size", 10, "--learning-rate", 2e-3, "--no-progress"]
-    result = run("finetune", data, "--output", tuned, *options)
+    options = [
+        "--model",
+        finished[0] / "model",
+        "--epochs",
+        20,
+        "--batch-size",
+        10,
+        "--learning-rate",
+        2e-3,
+        "--no-progress",
+    ]
+    result = run("finetune", data, "--output", tuned, *options, "--no-progress")
     assert result.exit_code == 0, result.output
     assert float(result.output.split("test accuracy ")[1].split()[0]) > 0.9
     lines = run("predict", tuned, input="the cat sees the owl\nthe fox sees the owl\n").output.splitlines()
