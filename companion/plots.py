@@ -97,6 +97,7 @@ def curves(
     levels: dict[str, float] | None = None,
     log_x: bool = False,
     log_y: bool = False,
+    legend_outside: bool = False,
 ) -> Figure:
     """Draw one line a series, each in a colour and a dash of its own, and horizontal lines at named `levels`.
 
@@ -110,6 +111,8 @@ def curves(
         Name to the height of a dotted horizontal line, such as a baseline.
     log_x, log_y : bool
         Logarithmic axes.
+    legend_outside : bool
+        Put the names above the axes, where they cover no line.
     """
     with figure() as (fig, axes):
         for i, (name, (x, y)) in enumerate(series.items()):
@@ -122,7 +125,9 @@ def curves(
         axes.set(xlabel=x_label, ylabel=y_label)
         axes.set_xscale("log" if log_x else "linear")
         axes.set_yscale("log" if log_y else "linear")
-        if len(series) > 1:
+        if legend_outside:
+            fig.legend(loc="outside upper center", ncols=2, fontsize=9)
+        elif len(series) > 1:
             axes.legend()
     return fig
 
@@ -148,7 +153,13 @@ def bars(
     return fig
 
 
-def dot_plot(series: dict[str, dict[str, float]], *, x_label: str, levels: dict[str, float] | None = None) -> Figure:
+def dot_plot(
+    series: dict[str, dict[str, float]],
+    *,
+    x_label: str,
+    levels: dict[str, float] | None = None,
+    intervals: dict[str, dict[str, tuple[float, float]]] | None = None,
+) -> Figure:
     """Draw one row a name, with one marker a series on it: for comparing values whose names are long.
 
     Parameters
@@ -159,14 +170,22 @@ def dot_plot(series: dict[str, dict[str, float]], *, x_label: str, levels: dict[
         With units.
     levels : dict, optional
         Name to the place of a dotted vertical line, such as a baseline.
+    intervals : dict, optional
+        Name of the series to name of the row to (low, high), drawn as a line through the marker. The series then stand
+        a little apart, so that their lines do not cover each other.
     """
     rows = list(dict.fromkeys(row for values in series.values() for row in values))
-    with figure(6.4, 1.3 + 0.32 * len(rows)) as (fig, axes):
+    apart = 0.5 / len(series) if intervals else 0.0
+    with figure(6.4, 1.3 + (0.45 if intervals else 0.32) * len(rows)) as (fig, axes):
         axes.hlines(range(len(rows)), 0, 1, transform=axes.get_yaxis_transform(), color="0.88", linewidth=1, zorder=0)
         for i, (name, values) in enumerate(series.items()):
-            places = [rows.index(row) for row in values]
-            look = {"marker": "os^D"[i % 4], "color": COLOURS[i % 7], "s": 45, "clip_on": False}
-            axes.scatter(list(values.values()), places, label=name, **look)
+            places = [rows.index(row) + apart * (i - (len(series) - 1) / 2) for row in values]
+            if intervals:
+                low, high = zip(*(intervals[name][row] for row in values), strict=True)
+                axes.hlines(places, low, high, color=COLOURS[i % 7], linewidth=1.5)
+            look = {"marker": "os^D"[i % 4], "edgecolors": COLOURS[i % 7], "s": 40 + 50 * i, "clip_on": False}
+            filling = COLOURS[0] if i == 0 else "none"  # open and larger, so that it hides no earlier one
+            axes.scatter(list(values.values()), places, label=name, facecolors=filling, linewidths=1.6, **look)
         for name, level in (levels or {}).items():
             axes.axvline(level, color="0.4", linestyle=":", linewidth=1.5, label=name, zorder=0)
         axes.set_yticks(range(len(rows)), rows)

@@ -74,3 +74,22 @@ def test_dot_plot_puts_every_value_on_the_row_of_its_name():
     drawn = {dots.get_label(): dots.get_offsets().tolist() for dots in axes.collections if dots.get_label() in "ab"}
     assert drawn == {"a": [[0.1, 0], [0.2, 1]], "b": [[0.9, 1], [0.3, 2]]}
     assert axes.yaxis_inverted()
+
+
+def test_dot_plot_sets_series_with_intervals_apart_and_draws_each_through_its_marker():
+    values = {"a": {"row": 0.2, "next": 0.4}, "b": {"row": 0.5}}
+    intervals = {"a": {"row": (0.1, 0.3), "next": (0.4, 0.6)}, "b": {"row": (0.2, 0.9)}}
+    axes = plots.dot_plot(values, x_label="share", intervals=intervals).axes[0]
+    dots = {drawn.get_label(): drawn.get_offsets().tolist() for drawn in axes.collections if drawn.get_label() in "ab"}
+    assert dots == {"a": [[0.2, -0.125], [0.4, 0.875]], "b": [[0.5, 0.125]]}
+    lines = [path.vertices.tolist() for drawn in axes.collections[1:] for path in drawn.get_paths() if len(path.vertices) == 2]
+    assert [[0.4, 0.875], [0.6, 0.875]] in lines and [[0.2, 0.125], [0.9, 0.125]] in lines
+
+
+def test_legend_of_curves_can_stand_outside_the_axes():
+    series = {"a": ([0, 1], [0, 1]), "b": ([0, 1], [1, 0])}
+    inside = plots.curves(series, x_label="x", y_label="y")
+    outside = plots.curves(series, x_label="x", y_label="y", legend_outside=True)
+    assert inside.axes[0].get_legend() is not None and inside.legends == []
+    assert outside.axes[0].get_legend() is None
+    assert [text.get_text() for text in outside.legends[0].get_texts()] == ["a", "b"]
