@@ -82,7 +82,8 @@ def test_dot_plot_sets_series_with_intervals_apart_and_draws_each_through_its_ma
     axes = plots.dot_plot(values, x_label="share", intervals=intervals).axes[0]
     dots = {drawn.get_label(): drawn.get_offsets().tolist() for drawn in axes.collections if drawn.get_label() in "ab"}
     assert dots == {"a": [[0.2, -0.125], [0.4, 0.875]], "b": [[0.5, 0.125]]}
-    lines = [path.vertices.tolist() for drawn in axes.collections[1:] for path in drawn.get_paths() if len(path.vertices) == 2]
+    paths = [path.vertices.tolist() for drawn in axes.collections[1:] for path in drawn.get_paths()]
+    lines = [vertices for vertices in paths if len(vertices) == 2]
     assert [[0.4, 0.875], [0.6, 0.875]] in lines and [[0.2, 0.125], [0.9, 0.125]] in lines
 
 
