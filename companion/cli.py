@@ -86,7 +86,6 @@ def pretrain(
             warmup_share=warmup_share,
             decay_share=decay_share,
             betas=(0.9, 0.98),
-            eps=1e-6,
             accumulation=accumulation,
             precision=precision,
             device=device,
