@@ -125,6 +125,8 @@ def curves(
         axes.set(xlabel=x_label, ylabel=y_label)
         axes.set_xscale("log" if log_x else "linear")
         axes.set_yscale("log" if log_y else "linear")
+        if not log_x and all(np.asarray(x).dtype.kind in "iu" for x, _ in series.values()):
+            axes.xaxis.get_major_locator().set_params(integer=True)  # there is no layer 1.5
         if legend_outside:
             fig.legend(loc="outside upper center", ncols=2, fontsize=9)
         elif len(series) > 1:
@@ -202,6 +204,7 @@ def points(
     y_label: str,
     names: dict[str, Sequence[str]] | None = None,
     hull: str | None = None,
+    legend_outside: bool = False,
 ) -> Figure:
     """Draw groups of points in the plane, each with a colour and a marker of its own, and names beside them if given.
 
@@ -213,6 +216,8 @@ def points(
         Group to one text a point.
     hull : str, optional
         Group whose convex hull is shaded.
+    legend_outside : bool
+        Put the names of the groups above the axes, where they cover no point.
     """
     with figure(5.6, 4.2) as (fig, axes):
         if hull is not None:
@@ -224,7 +229,10 @@ def points(
             for text, place in zip((names or {}).get(group, ()), values, strict=False):
                 axes.annotate(text, place, xytext=(5, 3), textcoords="offset points", fontsize=8)
         axes.set(xlabel=x_label, ylabel=y_label)
-        axes.legend()
+        if legend_outside:
+            fig.legend(loc="outside upper center", ncols=2, fontsize=9)
+        else:
+            axes.legend()
     return fig
 
 

@@ -94,3 +94,16 @@ def test_legend_of_curves_can_stand_outside_the_axes():
     assert inside.axes[0].get_legend() is not None and inside.legends == []
     assert outside.axes[0].get_legend() is None
     assert [text.get_text() for text in outside.legends[0].get_texts()] == ["a", "b"]
+
+
+@pytest.mark.parametrize("outside", [False, True])
+def test_points_names_its_groups_inside_or_outside_the_axes(outside):
+    drawn = plots.points({"a": [(0, 0)], "b": [(1, 1)]}, x_label="x", y_label="y", legend_outside=outside)
+    legend = drawn.legends[0] if outside else drawn.axes[0].get_legend()
+    assert [text.get_text() for text in legend.get_texts()] == ["a", "b"]
+
+
+@pytest.mark.parametrize(("x", "whole"), [(range(3), True), ([0.0, 1.0, 2.0], False)])
+def test_curves_over_whole_numbers_have_ticks_at_whole_numbers(x, whole):
+    axes = plots.curves({"a": (x, [1, 2, 3])}, x_label="layer", y_label="y").axes[0]
+    assert all(tick % 1 == 0 for tick in axes.get_xticks()) == whole
