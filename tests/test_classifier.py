@@ -26,11 +26,11 @@ from sklearn.utils import estimator_checks
 
 from companion import BertConfig, BertForSequenceClassification, BertForTokenClassification, BertModel, Tokenizer
 from companion.devices import seed_everything
-from companion.finetuning import TextClassifier, classifier
+from companion.finetuning import TextClassifier
 from companion.finetuning.batching import GroupedBatches
-from companion.finetuning.classifier import encode_texts
-from companion.finetuning.estimator import default_learning_rate, generators_kept, with_new_head
-from companion.training import History, TrainingSettings, batch_seed, learning_rate_at, parameter_groups
+from companion.finetuning.estimator import default_learning_rate, encode_texts, generators_kept, with_new_head
+from companion.training import History, TrainingSettings
+from tests.loops import bare_loop
 
 FILLERS = "the alpha beta gamma delta who".split()
 POSITIONS = 48
@@ -132,19 +132,7 @@ def test_fit_is_the_bare_loop_of_its_documentation(tiny: Path):
     model = with_new_head(BertForSequenceClassification, tiny, seed=5, num_labels=2)
     batches = GroupedBatches(rows, batch_size=8, seed=5)
     settings = TrainingSettings(steps=2 * batches.steps_per_epoch, learning_rate=3e-3, seed=5)
-    optimizer = torch.optim.AdamW(parameter_groups(model, weight_decay=0.1))
-    losses = []
-    model.train()
-    for step in range(settings.steps):
-        seed_everything(batch_seed(5, step))
-        loss = model(**batches[step]).loss
-        loss.backward()
-        losses.append(loss.item())
-        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
-        for group in optimizer.param_groups:
-            group["lr"] = learning_rate_at(step, settings)
-        optimizer.step()
-        optimizer.zero_grad()
+    losses = bare_loop(model, batches, settings, weight_decay=0.1)
 
     assert estimator.history_.column("loss")[1] == pytest.approx(losses, abs=1e-5)
     with torch.inference_mode():
@@ -466,7 +454,7 @@ def test_a_tokenizer_of_another_model_is_refused(tiny: Path, tmp_path: Path):
 def test_an_interrupted_fit_raises_and_keeps_the_old_state(tiny: Path, monkeypatch: pytest.MonkeyPatch):
     estimator = quick(tiny).fit(*keyword_texts(8))
     before = estimator.model_
-    monkeypatch.setattr(classifier, "train", lambda *_, **__: History(step=1, finished=False))
+    monkeypatch.setattr("companion.finetuning.estimator.train", lambda *_, **__: History(step=1, finished=False))
     with pytest.raises(KeyboardInterrupt, match="fit was stopped after 1 of 2 steps"):
         estimator.fit(*keyword_texts(16))
     assert estimator.model_ is before

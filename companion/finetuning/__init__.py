@@ -5,11 +5,15 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-_HOMES = {"TextClassifier": "companion.finetuning.classifier"}
+_HOMES = {
+    "TextClassifier": "companion.finetuning.classifier",
+    "TextRegressor": "companion.finetuning.regressor",
+}
 __all__ = sorted(_HOMES)
 
 if TYPE_CHECKING:
     from companion.finetuning.classifier import TextClassifier as TextClassifier
+    from companion.finetuning.regressor import TextRegressor as TextRegressor
 
 
 def __getattr__(name: str) -> Any:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Hashable, Sequence
 from pathlib import Path
 from typing import Any, Self
@@ -11,24 +10,17 @@ import numpy as np
 import torch
 from sklearn.base import ClassifierMixin
 from sklearn.utils.metadata_routing import UNUSED
-from sklearn.utils.validation import check_is_fitted
 from torch import Tensor
 from torch.nn import functional as F
 
-from companion.checkpoints import from_transformers, load_weights, read_weights, resolve
-from companion.config import BertConfig
-from companion.devices import best_device
-from companion.finetuning.batching import Rows
-from companion.finetuning.estimator import FineTuned, generators_kept, predicted_logits
+from companion.finetuning.estimator import TextEstimator, Texts, read_texts
 from companion.finetuning.metrics import accuracy, as_list, precision_recall_f1, sorted_labels
 from companion.heads import BertForSequenceClassification
 from companion.tokenizer import Tokenizer
-from companion.training import Batch, train
+from companion.training import Batch
 
-Texts = Sequence[str] | Sequence[tuple[str, str]] | np.ndarray
 Labels = Sequence[Hashable] | np.ndarray
 
-FILE = "classifier.json"
 STORABLE = (str, int, float, bool)  # types of labels that a JSON file gives back as they were
 
 
@@ -48,7 +40,7 @@ class ClassificationObjective:
         return {"classification": loss}, {"classification_accuracy": right}
 
 
-class TextClassifier(ClassifierMixin, FineTuned):
+class TextClassifier(ClassifierMixin, TextEstimator):
     """Fine-tune a pre-trained BERT to put texts, or pairs of texts, into classes (Devlin et al. 2019, section 4.1).
 
     Parameters
@@ -117,12 +109,10 @@ class TextClassifier(ClassifierMixin, FineTuned):
     >>> classifier.predict(["A joy from start to finish."])  # doctest: +SKIP
     """
 
-    # `texts` and `labels` are what scikit-learn calls X and y, not metadata to be routed.
-    __metadata_request__fit = {"texts": UNUSED, "labels": UNUSED}
-    __metadata_request__predict = {"texts": UNUSED}
+    FILE, KIND = "classifier.json", "single_label_classification"
+
     __metadata_request__predict_proba = {"texts": UNUSED}
     __metadata_request__decision_function = {"texts": UNUSED}
-    __metadata_request__score = {"texts": UNUSED, "labels": UNUSED}
 
     def fit(self, texts: Texts, labels: Labels, validation: tuple[Texts, Labels] | None = None) -> Self:
         """Train on labelled texts.
@@ -148,17 +138,10 @@ class TextClassifier(ClassifierMixin, FineTuned):
         """
         classes, ids = number_labels(labels, len(read_texts(texts)[0]))
         model, tokenizer = self._start(BertForSequenceClassification, **_config_changes(classes))
-        batches = self._batches(self._encode(tokenizer, texts) | {"labels": ids}, tokenizer)
-        settings = self._settings(model.config, batches.steps_per_epoch, validation is not None)
+        rows = self._encode(tokenizer, texts) | {"labels": ids}
         validate = None if validation is None else self._validator(tokenizer, classes, *validation)
-        with generators_kept():
-            history = train(
-                model, batches, ClassificationObjective(), settings, validate=validate, progress=self.progress
-            )
-        if not history.finished:
-            raise KeyboardInterrupt(f"fit was stopped after {history.step} of {settings.steps} steps")
-        self.classes_, self.model_, self.tokenizer_, self.history_ = classes, model, tokenizer, history
-        self.learning_rate_, self.n_iter_ = settings.learning_rate, history.step // batches.steps_per_epoch
+        self._train(model, tokenizer, rows, ClassificationObjective(), validate)
+        self.classes_ = classes
         return self
 
     def predict(self, texts: Texts) -> np.ndarray:
@@ -196,7 +179,7 @@ class TextClassifier(ClassifierMixin, FineTuned):
                 raise ValueError(
                     f"label {label!r} of type {type(label).__name__} cannot be saved; a str, int, float or bool can"
                 )
-        self._save(folder, FILE, {"classes": classes})
+        self._save(folder, self.FILE, {"classes": classes})
 
     @classmethod
     def load(cls, folder: str | Path, device: str | None = None) -> Self:
@@ -217,37 +200,10 @@ class TextClassifier(ClassifierMixin, FineTuned):
         ValueError
             If it is not a classifier.
         """
-        path = resolve(folder, files=("*.json", "vocab.txt", "model*.safetensors", "pytorch_model*.bin"))
-        classifier = cls(model=str(folder))
-        classifier.model_ = _read_network(path).to(best_device(device))
-        classifier.tokenizer_ = Tokenizer.from_pretrained(path)
+        classifier, saved = cls._load(folder, device)
         config = classifier.model_.config
-        saved = json.loads((path / FILE).read_text(encoding="utf-8")) if (path / FILE).is_file() else {}
         classifier.classes_ = label_array(saved.get("classes", config.labels or range(config.num_labels)))
-        known = classifier.get_params()
-        parameters = {key: value for key, value in saved.get("parameters", {}).items() if key in known}
-        classifier.history_ = classifier.learning_rate_ = classifier.n_iter_ = None
-        return classifier.set_params(**parameters | {"device": device})
-
-    def __sklearn_tags__(self) -> Any:
-        tags = super().__sklearn_tags__()
-        tags.input_tags.string, tags.input_tags.two_d_array = True, False
-        return tags
-
-    def _encode(self, tokenizer: Tokenizer, texts: Texts) -> Rows:
-        return encode_texts(tokenizer, texts, self.max_length)
-
-    def _logits(self, texts: Texts) -> Tensor:
-        self._check_fitted()
-        rows = self._encode(self.tokenizer_, texts)
-        return self._predicted(self.model_, rows, self.tokenizer_)
-
-    def _predicted(self, model: BertForSequenceClassification, rows: Rows, tokenizer: Tokenizer) -> Tensor:
-        options = {"batch_size": self.batch_size, "pad_id": tokenizer.pad_id, "precision": self.precision}
-        return predicted_logits(model, rows, **options)
-
-    def _check_fitted(self) -> None:
-        check_is_fitted(self, "model_", msg="this %(name)s is not fitted yet; call fit(texts, labels) or load(folder)")
+        return classifier
 
     def _validator(self, tokenizer: Tokenizer, classes: np.ndarray, texts: Texts, labels: Labels) -> Any:
         """Return the function that measures a model on the validation set."""
@@ -264,39 +220,6 @@ class TextClassifier(ClassifierMixin, FineTuned):
             }
 
         return validate
-
-
-def encode_texts(tokenizer: Tokenizer, texts: Texts, max_length: int = 128) -> Rows:
-    """Return `input_ids` and `token_type_ids` of every text or pair, cut to `max_length`, for `GroupedBatches`."""
-    first, second = read_texts(texts)
-    rows = tokenizer(first, second, max_length=max_length, padding=False, return_tensors=False)
-    return {name: rows[name] for name in ("input_ids", "token_type_ids")}
-
-
-def read_texts(texts: Texts) -> tuple[list[str], list[str] | None]:
-    """Return the texts, and their partners if they are pairs.
-
-    Raises
-    ------
-    TypeError
-        If an item is neither a str nor a pair of str, or the two are mixed; names its index.
-    ValueError
-        If there are none.
-    """
-    if isinstance(texts, str):
-        raise TypeError(f"texts={texts[:40]!r} is one str; pass a list, also of one: [text]")
-    items = as_list(texts)
-    if not items:
-        raise ValueError("texts is empty; at least one is needed")
-    paired = not isinstance(items[0], str)
-    for index, item in enumerate(items):
-        if not (_is_pair(item) if paired else isinstance(item, str)):
-            wanted = "a str or a pair of str" if index == 0 else "a pair of str" if paired else "a str, as the first is"
-            raise TypeError(f"texts[{index}]={item!r} is of type {type(item).__name__}; it must be {wanted}")
-    if not paired:
-        return items, None
-    first, second = zip(*items, strict=True)
-    return list(first), list(second)
 
 
 def number_labels(labels: Labels, count: int, classes: np.ndarray | None = None) -> tuple[np.ndarray, np.ndarray]:
@@ -334,31 +257,8 @@ def label_array(labels: Sequence[Hashable]) -> np.ndarray:
     return array
 
 
-def _is_pair(item: Any) -> bool:
-    return isinstance(item, tuple | list) and len(item) == 2 and all(isinstance(part, str) for part in item)
-
-
 def _config_changes(classes: np.ndarray) -> dict[str, Any]:
     """Return how `BertConfig` describes the head; names go with it where they tell the classes apart."""
     names = tuple(str(label) for label in classes.tolist())
     labels = names if len(set(names)) == len(names) else ()
-    return {"num_labels": len(names), "labels": labels, "problem_type": "single_label_classification"}
-
-
-def _read_network(folder: Path) -> BertForSequenceClassification:
-    """Return the network of a checkpoint, if it is a classifier of the kind that `TextClassifier` trains."""
-    entries = json.loads((folder / "config.json").read_text(encoding="utf-8"))
-    config = BertConfig.from_dict(entries)
-    if config.num_labels == 1 or config.problem_type in ("regression", "multi_label_classification"):
-        kind = config.problem_type or "regression"
-        raise ValueError(f"folder={str(folder)!r} holds a model for {kind}; this class is for one label out of several")
-    state = from_transformers(read_weights(folder))
-    architecture = next(iter(entries.get("architectures") or ["BertForSequenceClassification"]))
-    if architecture != "BertForSequenceClassification" or "classifier.weight" not in state:
-        raise ValueError(
-            f"folder={str(folder)!r} holds a {architecture}, no trained head for sequence classification; train one: "
-            f"TextClassifier({str(folder)!r}).fit(texts, labels)"
-        )
-    model = BertForSequenceClassification(config)
-    load_weights(model, state, source=str(folder))
-    return model.eval()
+    return {"num_labels": len(names), "labels": labels, "problem_type": TextClassifier.KIND}

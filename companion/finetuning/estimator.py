@@ -5,19 +5,21 @@ from __future__ import annotations
 import json
 import os
 import random
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, ClassVar, Self, TypeVar
 
 import numpy as np
 import torch
 from sklearn.base import BaseEstimator
+from sklearn.utils.metadata_routing import UNUSED
+from sklearn.utils.validation import check_is_fitted
 from torch import Tensor
 
 from companion.checkpoints import WEIGHT_FILES, from_transformers, load_weights, read_weights, resolve
 from companion.config import BertConfig
-from companion.devices import autocast, precision_for, seed_everything
+from companion.devices import autocast, best_device, precision_for, seed_everything
 from companion.files import atomic_folder
 from companion.finetuning.batching import (
     GroupedBatches,
@@ -28,10 +30,12 @@ from companion.finetuning.batching import (
     sorted_batches,
     take_rows,
 )
-from companion.heads import BertWithHead
+from companion.finetuning.metrics import as_list
+from companion.heads import BertForSequenceClassification, BertWithHead
 from companion.tokenizer import Tokenizer
-from companion.training import TrainingSettings
+from companion.training import Objective, TrainingSettings, train
 
+Texts = Sequence[str] | Sequence[tuple[str, str]] | np.ndarray
 Model = TypeVar("Model", bound=BertWithHead)
 HIGHEST_LEARNING_RATE = 3e-4
 WRITTEN = {"config.json", WEIGHT_FILES[0], "vocab.txt", "tokenizer.json", "tokenizer_config.json"}
@@ -117,6 +121,88 @@ class FineTuned(BaseEstimator):
             (temporary / name).write_text(text + "\n", encoding="utf-8")
 
 
+class TextEstimator(FineTuned):
+    """What estimators with one answer for a text, or a pair of texts, share; each trains the head of `KIND`."""
+
+    FILE: ClassVar[str]  # beside the network in a saved folder
+    KIND: ClassVar[str]  # the `problem_type` of the network
+
+    # `texts` and `labels` are what scikit-learn calls X and y, not metadata to be routed.
+    __metadata_request__fit = {"texts": UNUSED, "labels": UNUSED}
+    __metadata_request__predict = {"texts": UNUSED}
+    __metadata_request__score = {"texts": UNUSED, "labels": UNUSED}
+
+    def __sklearn_tags__(self) -> Any:
+        tags = super().__sklearn_tags__()
+        tags.input_tags.string, tags.input_tags.two_d_array = True, False
+        return tags
+
+    def _train(
+        self,
+        model: BertForSequenceClassification,
+        tokenizer: Tokenizer,
+        rows: Rows,
+        objective: Objective,
+        validate: Callable[[BertForSequenceClassification], Mapping[str, float]] | None,
+    ) -> None:
+        """Train, and take over what came out of it: all or, if the training was stopped, nothing."""
+        batches = self._batches(rows, tokenizer)
+        settings = self._settings(model.config, batches.steps_per_epoch, validate is not None)
+        with generators_kept():
+            history = train(model, batches, objective, settings, validate=validate, progress=self.progress)
+        if not history.finished:
+            raise KeyboardInterrupt(f"fit was stopped after {history.step} of {settings.steps} steps")
+        self.model_, self.tokenizer_, self.history_ = model, tokenizer, history
+        self.learning_rate_, self.n_iter_ = settings.learning_rate, history.step // batches.steps_per_epoch
+
+    @classmethod
+    def _load(cls, folder: str | Path, device: str | None) -> tuple[Self, dict[str, Any]]:
+        """Return a saved estimator and what its file holds; {} where a folder has none."""
+        path = resolve(folder, files=("*.json", "vocab.txt", "model*.safetensors", "pytorch_model*.bin"))
+        estimator = cls(model=str(folder))
+        estimator.model_ = cls._read_network(path).to(best_device(device))
+        estimator.tokenizer_ = Tokenizer.from_pretrained(path)
+        saved = json.loads((path / cls.FILE).read_text(encoding="utf-8")) if (path / cls.FILE).is_file() else {}
+        known = estimator.get_params()
+        parameters = {key: value for key, value in saved.get("parameters", {}).items() if key in known}
+        estimator.history_ = estimator.learning_rate_ = estimator.n_iter_ = None
+        return estimator.set_params(**parameters | {"device": device}), saved
+
+    @classmethod
+    def _read_network(cls, folder: Path) -> BertForSequenceClassification:
+        """Return the network of a checkpoint, if it is of the kind that this class trains."""
+        entries = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+        config = BertConfig.from_dict(entries)
+        kind = "regression" if config.num_labels == 1 else config.problem_type or "single_label_classification"
+        if kind != cls.KIND:
+            raise ValueError(f"folder={str(folder)!r} holds a model for {kind}; {cls.__name__} is for {cls.KIND}")
+        state = from_transformers(read_weights(folder))
+        architecture = next(iter(entries.get("architectures") or ["BertForSequenceClassification"]))
+        if architecture != "BertForSequenceClassification" or "classifier.weight" not in state:
+            raise ValueError(
+                f"folder={str(folder)!r} holds a {architecture}, no trained head for sequence classification; train "
+                f"one: {cls.__name__}({str(folder)!r}).fit(texts, labels)"
+            )
+        model = BertForSequenceClassification(config)
+        load_weights(model, state, source=str(folder))
+        return model.eval()
+
+    def _encode(self, tokenizer: Tokenizer, texts: Texts) -> Rows:
+        return encode_texts(tokenizer, texts, self.max_length)
+
+    def _logits(self, texts: Texts) -> Tensor:
+        self._check_fitted()
+        rows = self._encode(self.tokenizer_, texts)
+        return self._predicted(self.model_, rows, self.tokenizer_)
+
+    def _predicted(self, model: BertForSequenceClassification, rows: Rows, tokenizer: Tokenizer) -> Tensor:
+        options = {"batch_size": self.batch_size, "pad_id": tokenizer.pad_id, "precision": self.precision}
+        return predicted_logits(model, rows, **options)
+
+    def _check_fitted(self) -> None:
+        check_is_fitted(self, "model_", msg="this %(name)s is not fitted yet; call fit(texts, labels) or load(folder)")
+
+
 def with_new_head(
     model_class: type[Model], name: str | Path, *, seed: int = 0, from_scratch: bool = False, **changes: Any
 ) -> Model:
@@ -166,6 +252,39 @@ def default_learning_rate(hidden_size: int) -> float:
     return HIGHEST_LEARNING_RATE * min(1.0, 256 / hidden_size) ** 2
 
 
+def encode_texts(tokenizer: Tokenizer, texts: Texts, max_length: int = 128) -> Rows:
+    """Return `input_ids` and `token_type_ids` of every text or pair, cut to `max_length`, for `GroupedBatches`."""
+    first, second = read_texts(texts)
+    rows = tokenizer(first, second, max_length=max_length, padding=False, return_tensors=False)
+    return {name: rows[name] for name in ("input_ids", "token_type_ids")}
+
+
+def read_texts(texts: Texts) -> tuple[list[str], list[str] | None]:
+    """Return the texts, and their partners if they are pairs.
+
+    Raises
+    ------
+    TypeError
+        If an item is neither a str nor a pair of str, or the two are mixed; names its index.
+    ValueError
+        If there are none.
+    """
+    if isinstance(texts, str):
+        raise TypeError(f"texts={texts[:40]!r} is one str; pass a list, also of one: [text]")
+    items = as_list(texts)
+    if not items:
+        raise ValueError("texts is empty; at least one is needed")
+    paired = not isinstance(items[0], str)
+    for index, item in enumerate(items):
+        if not (_is_pair(item) if paired else isinstance(item, str)):
+            wanted = "a str or a pair of str" if index == 0 else "a pair of str" if paired else "a str, as the first is"
+            raise TypeError(f"texts[{index}]={item!r} is of type {type(item).__name__}; it must be {wanted}")
+    if not paired:
+        return items, None
+    first, second = zip(*items, strict=True)
+    return list(first), list(second)
+
+
 @torch.inference_mode()
 def predicted_logits(
     model: BertWithHead, rows: Rows, *, batch_size: int = 32, pad_id: int = 0, precision: str | None = None
@@ -203,6 +322,10 @@ def generators_kept() -> Iterator[None]:
         finally:
             random.setstate(python)
             np.random.set_state(numpy)
+
+
+def _is_pair(item: Any) -> bool:
+    return isinstance(item, tuple | list) and len(item) == 2 and all(isinstance(part, str) for part in item)
 
 
 def _refuse_other_files(folder: Path, ours: set[str]) -> None:
