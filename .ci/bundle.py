@@ -39,9 +39,8 @@ is no substitute for a BERT trained on billions of words.
 (public domain in the United States; the edition is CC0 1.0), mostly of 1810-1930. SHA-256 of the source
 {source_checksum}.
 
-**Recipe.** Masked language modelling and next-sentence prediction with AdamW, in {phases} run(s), one going on
-from the other. {recipe} On {device}, {threads} thread(s), {precision}, {hours:.1f} hours in all, on a machine that
-other work shared.
+**Recipe.** Masked language modelling and next-sentence prediction with AdamW, in {runs}. {recipe} {hours:.1f} hours
+in all.
 
 **Figures** on held-out text (two whole books and 1% of the Wikipedia pages, {validation_batches} fixed
 batches, 15% masked): masked-token loss {validation_mlm:.3f} nats, accuracy {validation_mlm_accuracy:.1%};
@@ -57,10 +56,14 @@ peoples and other groups, and the model repeats them. Do not use it to decide ab
 
 
 PHASE = """\
-`{name}`: rows of {max_tokens} tokens, {rows} a step; {steps:,} steps, {positions:,} positions, {passes} passes over
-the text; {masking:.0%} of the tokens masked, {pairs}; highest learning rate {learning_rate}, schedule `{schedule}`,
-warm-up over {warmup_share:.1%} of the steps{fall}, betas {betas}, weight decay {weight_decay}, dropout {dropout},
-gradient norm clipped at {max_grad_norm}, seed {seed}."""
+`{name}`: {stretches}; {positions:,} positions and {passes} passes over the text in all; highest learning rate
+{learning_rate}, schedule `{schedule}`, warm-up over {warmup_share:.1%} of the steps{fall}, betas {betas}, weight decay {weight_decay}, dropout {dropout},
+gradient norm clipped at {max_grad_norm}, seed {seed}; {device}, {processes} process(es), {threads} thread(s),
+{precision}."""
+
+
+STRETCH = """\
+{steps:,} steps of {rows} rows of {max_tokens} tokens, {masking_probability:.0%} of them masked, {pairs}"""
 
 
 def main() -> None:
@@ -96,7 +99,6 @@ def fill_paragraphs(text: str) -> str:
 def _figures(model: BertForPreTraining, records: list[dict[str, Any]]) -> dict[str, Any]:
     last, shape = records[-1], model.config
     return {
-        **last["hardware"],
         **{key: value for key, value in last["final"].items() if key.startswith("validation")},
         "name": last["name"],
         "layers": shape.num_hidden_layers,
@@ -108,7 +110,7 @@ def _figures(model: BertForPreTraining, records: list[dict[str, Any]]) -> dict[s
         "tokens": last["corpus"]["tokens"],
         "source_checksum": last["corpus"]["source_checksum"],
         "max_tokens": max(record["config"]["max_tokens"] for record in records),
-        "phases": len(records),
+        "runs": f"{len(records)} runs, each going on from the one before" if len(records) > 1 else "one run",
         "recipe": " ".join(PHASE.format(**_phase(record)) for record in records),
         "hours": sum(record["seconds"] for record in records) / 3600,
         "validation_batches": last["config"]["validation_batches"],
@@ -121,17 +123,28 @@ def _phase(record: dict[str, Any]) -> dict[str, Any]:
     falls = {"trapezoid": f" and a fall over the last {training['decay_share']:.1%}", "constant": ""}
     return {
         **training,
+        **record["hardware"],
         "name": record["name"],
-        "max_tokens": config["max_tokens"],
-        "rows": record["positions_seen"] // (record["steps"] * config["max_tokens"]),
+        "stretches": ", then ".join(_stretches(record)),
         "positions": record["positions_seen"],
         "passes": round(record["passes_over_the_corpus"], 2),
-        "masking": config["masking_probability"],
-        "pairs": "pairs of segments" if config["next_sentence"] else "single segments, no next-sentence prediction",
         "fall": falls.get(training["schedule"], " and a fall over the rest"),
         "betas": tuple(training["betas"]),
         "dropout": config["dropout"],
     }
+
+
+def _stretches(record: dict[str, Any]) -> list[str]:
+    """Describe the earlier phases of a run and its main one."""
+    config = record["config"]
+    earlier = config.get("earlier", [])
+    left = record["steps"] - sum(phase["steps"] for phase in earlier)
+    per_step = config["training"]["accumulation"] * record["hardware"]["processes"]
+    kinds = {True: "pairs of segments", False: "single segments without next-sentence prediction"}
+    return [
+        STRETCH.format(**phase | {"rows": phase["batch_size"] * per_step, "pairs": kinds[phase["next_sentence"]]})
+        for phase in [*earlier, config | {"steps": left}]
+    ]
 
 
 if __name__ == "__main__":

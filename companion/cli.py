@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import platform
+import re
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -62,6 +63,10 @@ def pretrain(
     masking: Annotated[float, typer.Option(help="Share of the tokens that are masked.")] = 0.15,
     whole_words: Annotated[bool, typer.Option(help="Mask all pieces of a word together.")] = False,
     next_sentence: Annotated[bool, typer.Option(help="Train next-sentence prediction too.")] = True,
+    earlier: Annotated[
+        list[str] | None,
+        typer.Option(help="First steps on other rows, as STEPS:ROWSxTOKENS[:MASKING][:mlm]; mlm trains no pairs."),
+    ] = None,
     dropout: Annotated[float, typer.Option(help="Dropout in pre-training.")] = 0.1,
     precision: Precision = "auto",
     device: Device = None,
@@ -110,6 +115,7 @@ def pretrain(
             masking_probability=masking,
             whole_words=whole_words,
             dropout=dropout,
+            earlier=[_phase(text) for text in earlier or ()],
         )
         result = run(config, resume=resume, progress=progress, trackers=tracker or ())
         print(_outcome(result.history, output))
@@ -228,6 +234,18 @@ def _outcome(history: Any, output: Path) -> str:
     last = {name: value for row in history.records for name, value in row.items()}
     figures = ", ".join(f"{name} {last[name]:.3f}" for name in sorted(last) if "mlm" in name or "nsp" in name)
     return f"finished {history.step} steps: {figures}\nmodel in {output / 'model'}, record in {output / 'record.json'}"
+
+
+def _phase(text: str) -> Any:
+    """Read a phase from what the command line takes, such as 4800:64x32:0.15:mlm."""
+    from companion.pretraining.run import Phase
+
+    pattern = r"(\d+):(\d+)x(\d+)(?::(0?\.\d+))?(:mlm)?"
+    if (match := re.fullmatch(pattern, text)) is None:
+        raise ValueError(f"earlier={text!r} is not of the form STEPS:ROWSxTOKENS[:MASKING][:mlm], as in 4800:64x32:mlm")
+    steps, rows, tokens, masking, mlm = match.groups()
+    options = {} if masking is None else {"masking_probability": float(masking)}
+    return Phase(int(steps), int(rows), int(tokens), next_sentence=mlm is None, **options)
 
 
 def _texts_and_labels(split: Any, columns: list[str]) -> tuple[list[Any], list[Any]]:

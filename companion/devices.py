@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import platform
 import random
+import re
 import sys
 from contextlib import AbstractContextManager, nullcontext
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -68,6 +71,18 @@ def autocast(device: str | torch.device, precision: str) -> AbstractContextManag
     return torch.autocast(torch.device(device).type, dtype=DTYPES[precision])
 
 
+def device_name(device: str | torch.device | None = None) -> str:
+    """Return what the maker calls `device`, for the record of a run."""
+    device = best_device(device)
+    if device.type == "cuda":
+        return torch.cuda.get_device_name(device)
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+        return next(line.split(":")[1].strip() for line in lines if line.startswith("model name"))
+    except (OSError, StopIteration):
+        return platform.processor() or platform.machine()
+
+
 def seed_everything(seed: int) -> None:
     """Seed Python's, NumPy's and PyTorch's generators (the latter on every device)."""
     random.seed(seed)
@@ -84,6 +99,9 @@ def peak_memory(device: str | torch.device | None = None) -> int:
         import psutil
 
         return psutil.Process().memory_info().peak_wset
+    if sys.platform == "linux":  # here `ru_maxrss` begins with the peak of the process that started this one
+        status = Path("/proc/self/status").read_text(encoding="ascii", errors="replace")
+        return int(re.search(r"^VmHWM:\s*(\d+) kB", status, re.MULTILINE)[1]) * 1024
     import resource
 
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss

@@ -9,9 +9,9 @@ import pytest
 import torch
 from typer.testing import CliRunner
 
-from companion.cli import app
+from companion.cli import _phase, app
 from companion.heads import BertForPreTraining
-from companion.pretraining.run import PretrainingConfig, pretrain
+from companion.pretraining.run import Phase, PretrainingConfig, pretrain, training_batches
 from companion.tokenizer import Tokenizer
 from companion.training import TrainingSettings
 
@@ -104,9 +104,56 @@ def test_single_segments_train_without_next_sentences(text, tmp_path):
     assert "nsp" not in result.history.records[0]
 
 
+SHORT_FIRST = [Phase(3, batch_size=4, max_tokens=12, next_sentence=False), Phase(2, 4, 12, masking_probability=0.3)]
+
+
+def test_earlier_phases_have_rows_of_their_own(finished, text, tmp_path):
+    _, whole = finished
+    training = settings(steps=6, accumulation=2)
+    batches = training_batches(config(text, tmp_path, training, earlier=SHORT_FIRST), whole.tokenizer, progress=False)
+    shapes = [tuple(batches[number]["input_ids"].shape) for number in range(12)]
+    assert all(rows == 4 and tokens <= 12 for rows, tokens in shapes[:10])
+    assert all(rows == 8 and tokens > 12 for rows, tokens in shapes[10:])
+    assert [("next_sentence_label" in batches[number]) for number in (0, 5, 6, 10)] == [False, False, True, True]
+    masked = [(batches[number]["labels"] != -100).float().sum(1).mean() for number in (5, 6)]
+    assert masked[1] > 1.5 * masked[0]
+    main = training_batches(config(text, tmp_path, training), whole.tokenizer, progress=False)
+    assert shapes[10] == tuple(main[0]["input_ids"].shape)
+
+
+def test_a_run_of_phases_is_recorded_and_resumed_over_their_boundary(text, tmp_path):
+    whole = pretrain(config(text, tmp_path / "whole", earlier=SHORT_FIRST), progress=False)
+    assert ["nsp" in record for record in whole.history.records[:8]] == [False] * 3 + [True] * 5
+    assert whole.record["positions_seen"] == 5 * 4 * 12 + 3 * 8 * 24
+    for _ in range(4):  # two before the boundary, two after it
+        pretrain(
+            config(text, tmp_path / "run", settings(minutes=1e-6), earlier=SHORT_FIRST), resume=True, progress=False
+        )
+    with pytest.raises(ValueError, match="earlier"):
+        pretrain(config(text, tmp_path / "run", earlier=SHORT_FIRST[:1]), resume=True, progress=False)
+    resumed = pretrain(config(text, tmp_path / "run", earlier=SHORT_FIRST), resume=True, progress=False)
+    assert resumed.history.column("mlm") == whole.history.column("mlm")
+    for name, weight in whole.model.state_dict().items():
+        assert torch.equal(weight, resumed.model.state_dict()[name])
+
+
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
+        ({"steps": 0}, "steps=0 is not allowed; it must be an integer above 0"),
+        ({"max_tokens": -1}, "max_tokens=-1 is not allowed"),
+        ({"masking_probability": 1.0}, "masking_probability=1.0 is not allowed"),
+    ],
+)
+def test_wrong_phases_are_named(changes, message):
+    with pytest.raises(ValueError, match=message):
+        Phase(**({"steps": 1} | changes))
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"earlier": [Phase(5), Phase(3)]}, "takes all of steps=8; at least one must be left"),
         ({"model": "giant"}, "model='giant' is unknown; choose one of tiny, mini"),
         ({"dropout": 1.0}, "dropout=1.0 is not allowed"),
         ({"masking_probability": 0.0}, "masking_probability=0.0 is not allowed"),
@@ -152,6 +199,25 @@ def test_pretrain_stops_resumes_and_predict_fills_masks(text, tmp_path):
     filled = run("predict", folder / "model", "The [MASK] sees the owl.", "--count", 2)
     (row,) = [json.loads(line) for line in filled.output.splitlines()]
     assert row["text"] == "The [MASK] sees the owl." and len(row["masks"][0]) == 2
+
+
+@pytest.mark.parametrize(
+    ("text", "phase"),
+    [
+        ("4800:64x32:mlm", Phase(4800, 64, 32, next_sentence=False)),
+        ("900:256x128", Phase(900, 256, 128)),
+        ("900:256x128:0.25", Phase(900, 256, 128, 0.25)),
+        ("9:2x128:.4:mlm", Phase(9, 2, 128, 0.4, next_sentence=False)),
+    ],
+)
+def test_the_command_line_reads_phases(text, phase):
+    assert _phase(text) == phase
+
+
+@pytest.mark.parametrize("text", ["4800", "4800:64", "4800:64x32:1.5", "4800:64x32:nsp", ":64x32"])
+def test_a_phase_that_cannot_be_read_is_named(text):
+    with pytest.raises(ValueError, match="is not of the form STEPS:ROWSxTOKENS"):
+        _phase(text)
 
 
 def test_finetune_and_predict_on_a_folder_of_json_lines(text, tmp_path, finished):

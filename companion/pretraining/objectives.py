@@ -19,24 +19,28 @@ class PreTrainingObjective:
     Parameters
     ----------
     next_sentence : bool
-        Whether the batches carry `next_sentence_label`.
+        Whether to train on the `next_sentence_label` of batches that carry one; others train the first task alone.
     """
 
     def __init__(self, next_sentence: bool = True) -> None:
         self.next_sentence = next_sentence
 
+    def has_pairs(self, batch: Batch) -> bool:
+        """Say whether this batch trains next-sentence prediction."""
+        return self.next_sentence and "next_sentence_label" in batch
+
     def counts(self, batch: Batch) -> dict[str, Tensor]:
         """Return the number of masked tokens (`mlm`) and of pairs (`nsp`)."""
         counts = {"mlm": (batch["labels"] != IGNORED).sum()}
-        if self.next_sentence:
+        if self.has_pairs(batch):
             counts["nsp"] = torch.tensor(len(batch["input_ids"]), device=batch["input_ids"].device)
         return counts
 
     def sums(self, model: BertForPreTraining, batch: Batch) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
         """Return summed losses (`mlm`, `nsp`) and, as `mlm_accuracy` and `nsp_accuracy`, counts of right answers.
 
-        `batch` holds `input_ids`, `token_type_ids`, `labels` (batch, tokens), `next_sentence_label` (batch,), and
-        `attention_mask` (batch, tokens) unless nothing is padded.
+        `batch` holds `input_ids`, `token_type_ids`, `labels` (batch, tokens), `next_sentence_label` (batch,) or none,
+        and `attention_mask` (batch, tokens) unless nothing is padded.
         """
         output = model.bert(batch["input_ids"], batch.get("attention_mask"), batch.get("token_type_ids"))
         labels = batch["labels"].flatten()
@@ -44,7 +48,7 @@ class PreTrainingObjective:
         logits = model.predict_tokens(output.last_hidden_state.flatten(0, 1)[places])  # (masked, vocabulary)
         losses, right = {}, {}
         losses["mlm"], right["mlm_accuracy"] = _cross_entropy_and_right(logits, labels[places])
-        if self.next_sentence:
+        if self.has_pairs(batch):
             logits = model.nsp_head(output.pooler_output)  # (batch, 2)
             losses["nsp"], right["nsp_accuracy"] = _cross_entropy_and_right(logits, batch["next_sentence_label"])
         return losses, right

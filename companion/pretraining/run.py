@@ -8,8 +8,10 @@ import logging
 import os
 import platform
 import time
+from bisect import bisect_right
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from itertools import accumulate
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +19,7 @@ import torch
 from torch.utils.data import Dataset
 
 from companion.config import PRESETS, BertConfig
-from companion.devices import autocast, best_device, peak_memory, precision_for, seed_everything
+from companion.devices import autocast, best_device, device_name, peak_memory, precision_for, seed_everything
 from companion.files import atomic_file
 from companion.heads import BertForPreTraining
 from companion.pretraining.corpus import Corpus, Source, prepare_corpus, read_paragraphs
@@ -32,6 +34,41 @@ logger = logging.getLogger(__name__)
 # One fixed choice of pairs and masks, at the published rate, so that figures of different runs compare.
 VALIDATION_SEED, VALIDATION_MASKING = 20181011, 0.15
 TRAIN, VALIDATION = "corpus-train", "corpus-validation"
+
+
+@dataclass(frozen=True)
+class Phase:
+    """The first steps of a run, on rows of another shape than the rest of it.
+
+    BERT itself was pre-trained on rows of 128 tokens for nine tenths of its steps (Devlin et al. 2019, appendix A.2).
+
+    Parameters
+    ----------
+    steps : int
+    batch_size, max_tokens : int
+        Rows of a batch, and tokens of a row.
+    masking_probability : float
+    next_sentence : bool
+        Whether the rows are pairs of segments, with next-sentence prediction.
+
+    Raises
+    ------
+    ValueError
+        If a value is out of range; the message names it.
+    """
+
+    steps: int
+    batch_size: int = 32
+    max_tokens: int = 128
+    masking_probability: float = 0.15
+    next_sentence: bool = True
+
+    def __post_init__(self) -> None:
+        for name in ("steps", "batch_size", "max_tokens"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name}={getattr(self, name)} is not allowed; it must be an integer above 0")
+        if not 0 < self.masking_probability < 1:
+            raise ValueError(f"masking_probability={self.masking_probability} is not allowed; it must be in (0, 1)")
 
 
 @dataclass(frozen=True)
@@ -50,9 +87,8 @@ class PretrainingConfig:
     model : str or BertConfig
         A preset (`"mini"`), whose `vocab_size` is then the tokenizer's, or a whole configuration.
     initial : str or Path, optional
-        A checkpoint to go on from, with its shape and, unless another is named, its tokenizer: to pre-train further on
-        text of another field, or on longer rows (short ones first is several times faster: attention has fewer places
-        to choose from while it learns where to look).
+        A checkpoint to go on from, with its shape and, unless another is named, its tokenizer: to pre-train further, or
+        on text of another field.
     tokenizer : str or Path, optional
         A bundled name, folder or hub id. None learns a vocabulary of `vocab_size` from the source.
     vocab_size, limit_alphabet : int
@@ -68,6 +104,9 @@ class PretrainingConfig:
     next_sentence : bool
         Train next-sentence prediction, on pairs; otherwise masked language modelling alone, on single segments.
     masking_probability : float
+    earlier : sequence of Phase
+        What the first steps run on instead: a schedule of row length, batch size and masking rate. Short rows first are
+        several times faster: attention has fewer places to choose from while it learns where to look.
     whole_words : bool
         Mask all pieces of a word together.
     dropout : float
@@ -97,6 +136,7 @@ class PretrainingConfig:
     masking_probability: float = 0.15
     whole_words: bool = False
     dropout: float = 0.1
+    earlier: Sequence[Phase] = ()
 
     def __post_init__(self) -> None:
         if isinstance(self.model, str) and self.model not in PRESETS:
@@ -105,11 +145,20 @@ class PretrainingConfig:
             )
         if not 0 <= self.dropout < 1:
             raise ValueError(f"dropout={self.dropout} is not allowed; it must be a probability in [0, 1)")
-        if not 0 < self.masking_probability < 1:
-            raise ValueError(f"masking_probability={self.masking_probability} is not allowed; it must be in (0, 1)")
-        for name in ("batch_size", "validation_batches"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name}={getattr(self, name)} is not allowed; it must be an integer above 0")
+        if self.validation_batches < 1:
+            raise ValueError(f"validation_batches={self.validation_batches} is not allowed; it must be above 0")
+        self.phases  # noqa: B018  checked here, where they are given
+
+    @property
+    def phases(self) -> list[Phase]:
+        """The earlier phases and the main one, which takes the steps that are left."""
+        left = self.training.steps - sum(phase.steps for phase in self.earlier)
+        if left < 1:
+            raise ValueError(
+                f"earlier={list(self.earlier)} takes all of steps={self.training.steps}; at least one must be left"
+            )
+        main = Phase(left, self.batch_size, self.max_tokens, self.masking_probability, self.next_sentence)
+        return [*self.earlier, main]
 
 
 @dataclass
@@ -147,12 +196,12 @@ def pretrain(
     folder, held_out = Path(config.folder), None
     with PartialState(cpu=best_device(config.training.device).type == "cpu").main_process_first():
         tokenizer = learn_or_load_tokenizer(config, progress)
-        batches = masked_batches(config, config.source, TRAIN, tokenizer, progress)
+        batches = training_batches(config, tokenizer, progress)
         if config.validation is not None:
-            held_out = masked_batches(config, config.validation, VALIDATION, tokenizer, progress)
+            held_out = validation_batches(config, tokenizer, progress)
     seed_everything(config.training.seed)
     model = initial_model(config, tokenizer)
-    objective = PreTrainingObjective(config.next_sentence)
+    objective = PreTrainingObjective()
     history = train(
         model,
         batches,
@@ -204,11 +253,35 @@ def learn_or_load_tokenizer(config: PretrainingConfig, progress: bool = True) ->
     return tokenizer
 
 
-class TrainingBatches(Dataset):
-    """Masked batches as the training loop wants them: without a mask where nothing is padded."""
+class PhaseBatches(Dataset):
+    """The masked batches of one phase as the training loop wants them: without a mask where nothing is padded."""
 
-    def __init__(self, masked: MaskedBatches, corpus: Corpus) -> None:
-        self.masked, self.corpus = masked, corpus
+    def __init__(
+        self, config: PretrainingConfig, phase: Phase, corpus: Corpus, tokenizer: Tokenizer, seed: int
+    ) -> None:
+        pairs = PairBatches(
+            corpus,
+            phase.batch_size,
+            phase.max_tokens,
+            seed,
+            cls_id=tokenizer.cls_id,
+            sep_id=tokenizer.sep_id,
+            pad_id=tokenizer.pad_id,
+            next_sentence=phase.next_sentence,
+        )
+        self.masked = MaskedBatches(
+            pairs,
+            vocab_size=tokenizer.vocab_size,
+            mask_id=tokenizer.mask_id,
+            special_ids=tokenizer.special_ids,
+            probability=phase.masking_probability,
+            whole_words=config.whole_words,
+            is_continuation=continuation_pieces(tokenizer.vocabulary),
+        )
+
+    @property
+    def steps_per_epoch(self) -> int:
+        return self.masked.steps_per_epoch
 
     def __getitem__(self, number: int) -> Batch:
         batch = self.masked[number]
@@ -217,45 +290,48 @@ class TrainingBatches(Dataset):
         return {name: torch.from_numpy(values) for name, values in batch.items()}
 
 
-def masked_batches(
-    config: PretrainingConfig, source: Source, name: str, tokenizer: Tokenizer, progress: bool = True
-) -> TrainingBatches:
-    """Prepare `source` under `name` in the run's folder, and return its batches."""
-    held_out = name != TRAIN
-    limit = None if held_out else config.limit
-    corpus = prepare_corpus(source, tokenizer, Path(config.folder) / name, limit=limit, progress=progress)
-    pairs = PairBatches(
-        corpus,
-        config.batch_size,
-        config.max_tokens,
-        VALIDATION_SEED if held_out else config.training.seed,
-        cls_id=tokenizer.cls_id,
-        sep_id=tokenizer.sep_id,
-        pad_id=tokenizer.pad_id,
-        next_sentence=config.next_sentence,
-    )
-    masked = MaskedBatches(
-        pairs,
-        vocab_size=tokenizer.vocab_size,
-        mask_id=tokenizer.mask_id,
-        special_ids=tokenizer.special_ids,
-        probability=VALIDATION_MASKING if held_out else config.masking_probability,
-        whole_words=config.whole_words,
-        is_continuation=continuation_pieces(tokenizer.vocabulary),
-    )
-    return TrainingBatches(masked, corpus)
+class TrainingBatches(Dataset):
+    """The batches of all phases, one after the other; each phase draws its rows with a seed of its own."""
+
+    def __init__(self, config: PretrainingConfig, corpus: Corpus, tokenizer: Tokenizer) -> None:
+        self.corpus = corpus
+        self.per_step = config.training.accumulation * _processes()
+        steps = [phase.steps for phase in config.phases]
+        self.starts = [0, *(self.per_step * step for step in accumulate(steps[:-1]))]  # number of each phase's first
+        self.phases = [
+            PhaseBatches(config, phase, corpus, tokenizer, config.training.seed + index)
+            for index, phase in enumerate(config.phases)
+        ]
+
+    def __getitem__(self, number: int) -> Batch:
+        phase = bisect_right(self.starts, number) - 1
+        return self.phases[phase][number - self.starts[phase]]
+
+
+def training_batches(config: PretrainingConfig, tokenizer: Tokenizer, progress: bool = True) -> TrainingBatches:
+    """Prepare the source in the run's folder, and return its batches."""
+    folder = Path(config.folder) / TRAIN
+    corpus = prepare_corpus(config.source, tokenizer, folder, limit=config.limit, progress=progress)
+    return TrainingBatches(config, corpus, tokenizer)
+
+
+def validation_batches(config: PretrainingConfig, tokenizer: Tokenizer, progress: bool = True) -> PhaseBatches:
+    """Prepare the held-out text, and return its batches, in the form of the main phase but with the published rate."""
+    corpus = prepare_corpus(config.validation, tokenizer, Path(config.folder) / VALIDATION, progress=progress)
+    phase = dataclasses.replace(config.phases[-1], masking_probability=VALIDATION_MASKING)
+    return PhaseBatches(config, phase, corpus, tokenizer, VALIDATION_SEED)
 
 
 @torch.no_grad()
 def evaluate(
-    model: BertForPreTraining, batches: TrainingBatches, objective: PreTrainingObjective, config: PretrainingConfig
+    model: BertForPreTraining, batches: PhaseBatches, objective: PreTrainingObjective, config: PretrainingConfig
 ) -> dict[str, float]:
     """Return losses (nats) and accuracies over the held-out batches, under the names `validation_...`."""
     device = next(model.parameters()).device
     totals: dict[str, float] = {}
     counts: dict[str, float] = {}
     with autocast(device, precision_for(device, config.training.precision)):
-        for number in range(min(config.validation_batches, batches.masked.steps_per_epoch)):
+        for number in range(min(config.validation_batches, batches.steps_per_epoch)):
             batch = {name: value.to(device) for name, value in batches[number].items()}
             for name, count in objective.counts(batch).items():
                 counts[name] = counts.get(name, 0) + int(count)
@@ -269,7 +345,9 @@ def run_identity(config: PretrainingConfig, batches: TrainingBatches) -> dict[st
     """Return what a checkpoint must share with a run that goes on from it, beside the training settings."""
     names = ("batch_size", "max_tokens", "next_sentence", "masking_probability", "whole_words", "dropout")
     checksums = ("source_checksum", "vocabulary_checksum", "limit")
-    return {name: getattr(config, name) for name in names} | {name: batches.corpus.meta[name] for name in checksums}
+    earlier = [dataclasses.asdict(phase) for phase in config.earlier]
+    settings = {name: getattr(config, name) for name in names} | {"earlier": earlier}
+    return settings | {name: batches.corpus.meta[name] for name in checksums}
 
 
 def run_record(config: PretrainingConfig, batches: TrainingBatches, history: History) -> dict[str, Any]:
@@ -278,9 +356,9 @@ def run_record(config: PretrainingConfig, batches: TrainingBatches, history: His
     settings["initial"] = None if config.initial is None else "/".join(Path(config.initial).parts[-2:])
     settings["validation"] = None if config.validation is None else _names(config.validation)
     device = best_device(config.training.device)
-    corpus, training = batches.corpus, config.training
-    processes = int(os.environ.get("WORLD_SIZE", "1"))
-    rows = config.batch_size * training.accumulation * processes
+    corpus, training, phases = batches.corpus, config.training, list(zip(config.phases, batches.phases, strict=True))
+    positions = sum(batches.per_step * phase.steps * phase.batch_size * phase.max_tokens for phase, _ in phases)
+    passes = sum(batches.per_step * phase.steps / rows.steps_per_epoch for phase, rows in phases)
     return {
         "name": Path(config.folder).name,
         "date": time.strftime("%Y-%m-%d", time.gmtime()),
@@ -288,15 +366,13 @@ def run_record(config: PretrainingConfig, batches: TrainingBatches, history: His
         "corpus": {k: corpus.meta[k] for k in ("source_checksum", "vocabulary_checksum")}
         | {"documents": corpus.num_documents, "sentences": corpus.num_sentences, "tokens": corpus.num_tokens},
         "steps": history.step,
-        "positions_seen": history.step * rows * config.max_tokens,
-        "passes_over_the_corpus": round(
-            history.step * training.accumulation * processes / batches.masked.steps_per_epoch, 3
-        ),
+        "positions_seen": positions,
+        "passes_over_the_corpus": round(passes, 3),
         "seconds": round(history.seconds),
         "hardware": {
-            "device": torch.cuda.get_device_name(device) if device.type == "cuda" else _processor(),
+            "device": device_name(device),
             "precision": precision_for(device, training.precision),
-            "processes": processes,
+            "processes": _processes(),
             "threads": torch.get_num_threads(),
             "peak_memory_bytes": peak_memory(device),
         },
@@ -322,16 +398,12 @@ def save_result(result: PretrainingResult, config: PretrainingConfig) -> None:
         file.write_text(json.dumps(result.record, indent=1) + "\n", encoding="utf-8")
 
 
+def _processes() -> int:
+    return int(os.environ.get("WORLD_SIZE", "1"))  # set by torchrun and accelerate
+
+
 def _names(source: Source) -> list[str] | str:
     """Keep the file names of a source and leave out where they lay."""
     if isinstance(source, str | Path):
         return Path(source).name
     return [Path(part).name for part in source]
-
-
-def _processor() -> str:
-    try:
-        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
-        return next(line.split(":")[1].strip() for line in lines if line.startswith("model name"))
-    except (OSError, StopIteration):
-        return platform.processor() or platform.machine()
