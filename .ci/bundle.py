@@ -57,9 +57,9 @@ peoples and other groups, and the model repeats them. Do not use it to decide ab
 
 PHASE = """\
 `{name}`: {stretches}; {positions:,} positions and {passes} passes over the text in all; highest learning rate
-{learning_rate}, schedule `{schedule}`, warm-up over {warmup_share:.1%} of the steps{fall}, betas {betas}, weight decay {weight_decay}, dropout {dropout},
-gradient norm clipped at {max_grad_norm}, seed {seed}; {device}, {processes} process(es), {threads} thread(s),
-{precision}."""
+{learning_rate}, schedule `{schedule}`, warm-up over {warmup_share:.1%} of the steps{fall}, betas {betas}, weight
+decay {weight_decay}, dropout {dropout}, gradient norm clipped at {max_grad_norm}, seed {seed}; {device},
+{processes} process(es), {threads} thread(s), {precision}."""
 
 
 STRETCH = """\
