@@ -26,6 +26,7 @@ import numpy as np
 import torch
 from safetensors import SafetensorError
 from torch import Tensor, nn
+from torch.optim.swa_utils import AveragedModel
 from torch.utils.data import DataLoader
 
 from companion.devices import best_device, precision_for, seed_everything
@@ -71,6 +72,9 @@ class TrainingSettings:
         AdamW's moving averages and the number in its denominator.
     max_grad_norm : float, optional
         The gradient is scaled down to this norm; None leaves it.
+    averaging : float, optional
+        Keep a moving average of the weights with this decay, such as 0.999, smaller in the first steps; validation and
+        the end of the run see the average in place of the last weights (Polyak and Juditsky 1992).
     accumulation : int
         Batches a step on each device.
     precision, device : str, optional
@@ -101,6 +105,7 @@ class TrainingSettings:
     betas: tuple[float, float] = (0.9, 0.999)
     eps: float = 1e-8
     max_grad_norm: float | None = 1.0
+    averaging: float | None = None
     accumulation: int = 1
     precision: str | None = None
     device: str | None = None
@@ -122,6 +127,7 @@ class TrainingSettings:
         _require(self.learning_rate > 0, self, "learning_rate", "a number above 0")
         _require(self.weight_decay >= 0, self, "weight_decay", "a number of 0 or more")
         _require(self.max_grad_norm is None or self.max_grad_norm > 0, self, "max_grad_norm", "None or above 0")
+        _require(self.averaging is None or 0 < self.averaging < 1, self, "averaging", "None or in (0, 1)")
         _require(self.minutes is None or self.minutes > 0, self, "minutes", "None or above 0")
         _require(self.schedule in SCHEDULES, self, "schedule", f"one of {', '.join(SCHEDULES)}")
 
@@ -284,6 +290,10 @@ class _Run:
         if settings.compile:
             step = torch.compile(step)
         self.step, self.optimizer = self.accelerator.prepare(step, optimizer)
+        self.average = None
+        if settings.averaging is not None:
+            self.average = AveragedModel(model, multi_avg_fn=moving_average(settings.averaging))
+            self.accelerator.register_for_checkpointing(self.average)
         # A checkpoint carries the names of the bare module, so that one written under DDP or `compile` loads without.
         self.accelerator.register_save_state_pre_hook(self.unwrap_weights)
         self.accelerator.register_load_state_pre_hook(self.unwrap_models)
@@ -301,6 +311,7 @@ class _Run:
         began, before = time.perf_counter(), self.history.seconds
         if self.is_last:  # resumed after its end
             self.history.finished = True
+            self.take_average()
             return
         loader = iter(self.loader())
         self.step.train()
@@ -308,6 +319,8 @@ class _Run:
             numbers = self.numbers(self.history.step)
             record = self.optimise(numbers, [next(loader) for _ in numbers])
             self.history.step += 1
+            if self.average is not None:
+                self.average.update_parameters(self.model)
             self.history.seconds = before + time.perf_counter() - began
             self.log(record, bar)
             if self.due(self.settings.validate_every) and not self.is_last:
@@ -320,6 +333,13 @@ class _Run:
         if self.is_last:
             self.validate(validate)
         self.save()
+        if self.is_last:
+            self.take_average()
+
+    def take_average(self) -> None:
+        """Put the averaged weights, if they are kept, in the place of the last ones."""
+        if self.average is not None:
+            self.model.load_state_dict(self.average.module.state_dict())
 
     def optimise(self, numbers: Sequence[int], batches: Sequence[Batch]) -> dict[str, float]:
         """Take one step; return what it measured, means over the step."""
@@ -416,7 +436,7 @@ class _Run:
         if validate is None:
             return
         self.model.eval()
-        self.record(validate(self.model))
+        self.record(validate(self.model if self.average is None else self.average.module.eval()))
         self.step.train()
 
     def must_stop(self, stopped: threading.Event, seconds: float) -> bool:
@@ -492,6 +512,20 @@ class _Run:
 
     def unwrap_models(self, models: list[nn.Module], folder: str) -> None:
         models[:] = [self.bare for _ in models]
+
+
+def moving_average(decay: float) -> Callable[[list[Tensor], list[Tensor], int], None]:
+    """Return the update of an exponential moving average of weights, for `torch.optim.swa_utils.AveragedModel`.
+
+    After n updates the decay is the smaller of `decay` and (n + 1) / (n + 10), so that the average forgets the start.
+    """
+
+    @torch.no_grad()
+    def update(averaged: list[Tensor], current: list[Tensor], updates: Tensor | int) -> None:
+        share = 1 - min(decay, (int(updates) + 1) / (int(updates) + 10))
+        torch._foreach_lerp_(averaged, current, share)
+
+    return update
 
 
 def batch_seed(seed: int, number: int) -> int:

@@ -142,6 +142,7 @@ def test_schedules_without_and_with_nothing_but_warm_up_stay_between_0_and_the_h
         ("learning_rate", math.nan, "a number above 0"),
         ("weight_decay", -0.1, "a number of 0 or more"),
         ("max_grad_norm", 0.0, "None or above 0"),
+        ("averaging", 1.0, r"None or in \(0, 1\)"),
         ("minutes", 0, "None or above 0"),
         ("schedule", "step", "one of linear, cosine, trapezoid, constant"),
     ],
@@ -334,6 +335,36 @@ def test_validation_sees_the_model_in_evaluation_mode_and_training_goes_on_in_tr
     assert history.column("validation_loss") == ([2, 4, 6], [1.0, 2.0, 3.0])
     assert not model.training
     assert_same_weights(model, uninterrupted[0])
+
+
+def test_the_end_and_validation_see_the_moving_average_and_training_does_not():
+    seen = []
+
+    def validate(model: nn.Module) -> dict[str, float]:
+        seen.append((model.training, {name: value.clone() for name, value in model.state_dict().items()}))
+        return {}
+
+    settings = replace(RUN, schedule="constant", averaging=0.2)
+    model, history = run(replace(settings, steps=3, warmup_share=0.0, validate_every=1), validate=validate)
+    plain = [run(replace(settings, steps=n, warmup_share=0.0, averaging=None)) for n in (1, 2, 3)]
+    expected = {name: value.clone() for name, value in plain[0][0].state_dict().items()}
+    for update, (other, _) in enumerate(plain[1:], start=1):  # decays 2/11, then 0.2, as 3/12 is above it
+        for name, value in other.state_dict().items():
+            expected[name].lerp_(value, 1 - min(0.2, (update + 1) / (update + 10)))
+    for name, value in model.state_dict().items():
+        torch.testing.assert_close(value, expected[name])
+        assert torch.equal(value, seen[-1][1][name])
+    assert history.column("loss") == plain[-1][1].column("loss")
+    assert [training for training, _ in seen] == [False] * 3
+
+
+def test_a_moving_average_is_part_of_the_checkpoint(tmp_path):
+    settings = replace(RUN, averaging=0.9, save_every=0)
+    expected = run(settings)
+    while not (found := run(replace(settings, minutes=1e-9), folder=tmp_path, resume=True))[1].finished:
+        pass
+    assert_same_run(found, expected)
+    assert_same_run(run(settings, folder=tmp_path, resume=True), expected)  # resumed after its end
 
 
 def test_the_log_file_holds_the_records_one_a_line(tmp_path):
