@@ -53,8 +53,10 @@ def heat_map(
     value_label: str,
     decimals: int | None = 2,
     limits: tuple[float, float] | None = None,
+    texts: Sequence[Sequence[str]] | None = None,
+    cell: tuple[float, float] = (0.55, 0.45),
 ) -> Figure:
-    """Draw a matrix as a heat map with its numbers in the cells.
+    """Draw a matrix as a heat map with its numbers, or with other `texts`, in the cells.
 
     Parameters
     ----------
@@ -67,18 +69,25 @@ def heat_map(
         Digits after the point in the cells; None writes no numbers.
     limits : (float, float), optional
         Values at the ends of the colour bar.
+    texts : sequence of sequences of str, optional
+        One a cell, in the shape of `values`, in place of the numbers.
+    cell : (float, float)
+        Width and height of a cell in inches; long names of rows take their room from the cells.
     """
     values = np.asarray(values, dtype=float)
     low, high = limits or (values.min(), values.max())
-    with figure(1.8 + 0.55 * len(columns), 1.2 + 0.45 * len(rows)) as (fig, axes):
+    if texts is None:
+        texts = [["" if decimals is None else f"{value:.{decimals}f}" for value in row] for row in values]
+    with figure(1.8 + cell[0] * len(columns), 1.2 + cell[1] * len(rows)) as (fig, axes):
         image = axes.imshow(values, vmin=low, vmax=high, aspect="auto")
         axes.set_xticks(range(len(columns)), columns, rotation=45 if max(map(len, columns)) > 3 else 0, ha="center")
         axes.set_yticks(range(len(rows)), rows)
         axes.set(xlabel=column_label, ylabel=row_label)
         fig.colorbar(image, label=value_label)
-        for (row, column), value in np.ndenumerate(values) if decimals is not None else ():
-            colour = "white" if value < (low + high) / 2 else "black"
-            axes.text(column, row, f"{value:.{decimals}f}", ha="center", va="center", color=colour, fontsize=9)
+        for (row, column), value in np.ndenumerate(values):
+            if text := texts[row][column]:
+                colour = "white" if value < (low + high) / 2 else "black"
+                axes.text(column, row, text, ha="center", va="center", color=colour, fontsize=9)
     return fig
 
 

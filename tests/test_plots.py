@@ -107,3 +107,14 @@ def test_points_names_its_groups_inside_or_outside_the_axes(outside):
 def test_curves_over_whole_numbers_have_ticks_at_whole_numbers(x, whole):
     axes = plots.curves({"a": (x, [1, 2, 3])}, x_label="layer", y_label="y").axes[0]
     assert all(tick % 1 == 0 for tick in axes.get_xticks()) == whole
+
+
+def test_heat_map_writes_numbers_texts_or_nothing_into_its_cells():
+    names = {"rows": ["a"], "columns": ["x", "y"], "row_label": "", "column_label": "", "value_label": "v"}
+
+    def written(**options):
+        return [text.get_text() for text in plots.heat_map([[1, 2.5]], **names, **options).axes[0].texts]
+
+    assert written() == ["1.00", "2.50"]
+    assert written(decimals=None) == []
+    assert written(texts=[["left", "right"]]) == ["left", "right"]

@@ -100,6 +100,14 @@ def test_pre_training_goes_on_from_another_checkpoint(finished, text, tmp_path):
     assert result.record["config"]["initial"] == "whole/model"
 
 
+def test_a_tokenizer_named_by_its_path_is_recorded_without_the_place_where_it_lay(finished, text, tmp_path):
+    folder, first = finished
+    named = config(text, tmp_path / "run", settings(steps=1), tokenizer=folder / "tokenizer")
+    result = pretrain(named, progress=False)
+    assert result.tokenizer.vocabulary == first.tokenizer.vocabulary
+    assert json.loads((tmp_path / "run" / "record.json").read_text())["config"]["tokenizer"] == "whole/tokenizer"
+
+
 def test_single_segments_train_without_next_sentences(text, tmp_path):
     result = pretrain(config(text, tmp_path / "run", settings(steps=2), next_sentence=False), progress=False)
     assert "nsp" not in result.history.records[0]

@@ -353,7 +353,8 @@ def run_identity(config: PretrainingConfig, batches: TrainingBatches) -> dict[st
 def run_record(config: PretrainingConfig, batches: TrainingBatches, history: History) -> dict[str, Any]:
     """Return everything that is needed to judge the run and to repeat it."""
     settings = dataclasses.asdict(config) | {"folder": Path(config.folder).name, "source": _names(config.source)}
-    settings["initial"] = None if config.initial is None else "/".join(Path(config.initial).parts[-2:])
+    for name in ("initial", "tokenizer"):
+        settings[name] = None if settings[name] is None else "/".join(Path(settings[name]).parts[-2:])
     settings["validation"] = None if config.validation is None else _names(config.validation)
     device = best_device(config.training.device)
     corpus, training, phases = batches.corpus, config.training, list(zip(config.phases, batches.phases, strict=True))
