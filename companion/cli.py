@@ -1,4 +1,4 @@
-"""The command line: `companion info | pretrain | finetune | predict`, each a thin wrapper of a public function."""
+"""The command line: `companion info | pretrain | finetune | predict | bench`, each a thin wrapper of a function."""
 
 from __future__ import annotations
 
@@ -20,6 +20,8 @@ app = typer.Typer(
     rich_markup_mode=None,
     help="BERT from the ground up: pre-train, fine-tune and use it.",
 )
+bench = typer.Typer(no_args_is_help=True, rich_markup_mode=None)
+app.add_typer(bench, name="bench", help="Measure: speed beside Transformers, and what settings matter.")
 
 Model = Annotated[str, typer.Option(help="A bundled name, a folder, or a hub id.")]
 Device = Annotated[str | None, typer.Option(help="cuda, mps or cpu; the best there is by default.")]
@@ -189,6 +191,95 @@ def predict(
             print(json.dumps(row, ensure_ascii=False))
 
 
+@bench.command("pretrain", epilog="Example:  companion bench pretrain --vocab-size 8192 --threads 1 --clock cpu")
+def bench_pretrain(
+    model: Annotated[str, typer.Option(help="tiny, mini, small, medium, base or large.")] = "mini",
+    vocab_size: Annotated[list[int] | None, typer.Option(help="Once or more; 8192 and 30522 by default.")] = None,
+    batch_size: Annotated[int, typer.Option(help="Rows of a batch.")] = 32,
+    max_tokens: Annotated[int, typer.Option(help="Tokens of a row.")] = 128,
+    steps: Annotated[int, typer.Option(help="Timed steps of each.")] = 20,
+    dropout: Annotated[float, typer.Option(help="The same in both.")] = 0.1,
+    learning_rate: Annotated[float, typer.Option(help="The same in both; the default is Trainer's.")] = 5e-5,
+    precision: Annotated[
+        list[str] | None, typer.Option(help="Of this package, once or more; auto and fp32 by default.")
+    ] = None,
+    trainer_bf16: Annotated[bool, typer.Option(help="Compare with Trainer in bf16 too.")] = True,
+    threads: Annotated[int | None, typer.Option(help="Of the CPU; PyTorch's default if none is given.")] = None,
+    clock: Annotated[
+        str, typer.Option(help="wall, or cpu: processor time, for a busy machine and one thread.")
+    ] = "wall",
+    memory: Annotated[bool, typer.Option(help="Measure peak memory too.")] = True,
+    device: Device = None,
+    seed: Seed = 0,
+    output: Annotated[Path | None, typer.Option(help="Write the record to this JSON file.")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the record, not a table.")] = False,
+    progress: Annotated[bool, typer.Option(help="Show progress bars.")] = True,
+) -> None:
+    """Compare pre-training with transformers.Trainer, one step of each in turn; needs the extra [bench]."""
+    with _errors():
+        from companion.benchmarks import PretrainingCase, benchmark_pretraining, pretraining_table, write_record
+
+        cases = [
+            PretrainingCase(
+                model=model,
+                vocab_size=size,
+                batch_size=batch_size,
+                max_tokens=max_tokens,
+                steps=steps,
+                dropout=dropout,
+                learning_rate=learning_rate,
+                precisions=precision or ("auto", "fp32"),
+                trainer_bf16=trainer_bf16,
+                device=device,
+                threads=threads,
+                clock=clock,
+                seed=seed,
+            )
+            for size in vocab_size or (8192, 30522)
+        ]
+        record = benchmark_pretraining(cases, memory=memory, progress=progress)
+        if output is not None:
+            write_record(record, output)
+        print(json.dumps(record, indent=1) if as_json else pretraining_table(record))
+
+
+@bench.command(
+    "ablations",
+    epilog="Example:  companion bench ablations text.txt --validation held-out.txt --output runs/ablations.json",
+)
+def bench_ablations(
+    source: Annotated[list[str], typer.Argument(help="Text files, folders or patterns, or python-docs.")],
+    validation: Annotated[str, typer.Option(help="Held-out text.")],
+    output: Annotated[Path, typer.Option(help="The record, a JSON file; runs that it holds are not done again.")],
+    folder: Annotated[
+        Path | None, typer.Option(help="For vocabularies and prepared text; beside the record if none is given.")
+    ] = None,
+    variant: Annotated[
+        list[str] | None, typer.Option(help="Run this one, and what it is compared with; once or more.")
+    ] = None,
+    seeds: Annotated[int, typer.Option(help="Runs of each variant.")] = 3,
+    positions: Annotated[int, typer.Option(help="Tokens and padding that each run sees.")] = 256_000,
+    limit: Annotated[int | None, typer.Option(help="Read at most this many bytes of text.")] = 5_000_000,
+    precision: Precision = "auto",
+    device: Device = None,
+    progress: Annotated[bool, typer.Option(help="Show a progress bar.")] = True,
+) -> None:
+    """Pre-train small variants over seeds, and say which differences are more than chance."""
+    with _errors():
+        from companion.pretraining.ablations import Study, ablations_table, run_ablations
+
+        study = Study(
+            source=source if len(source) > 1 else source[0],
+            validation=validation,
+            folder=folder or output.with_suffix(""),
+            positions=positions,
+            limit=limit,
+            precision=precision,
+            device=device,
+        )
+        print(ablations_table(run_ablations(study, output, seeds=seeds, only=variant or (), progress=progress)))
+
+
 def main() -> None:
     """Run the command line."""
     app()
@@ -199,7 +290,7 @@ def _errors() -> Iterator[None]:
     """Turn errors that a user can mend into one line on standard error and exit status 2."""
     try:
         yield
-    except (ValueError, OSError, FloatingPointError) as error:
+    except (ValueError, OSError, FloatingPointError, ModuleNotFoundError) as error:
         typer.echo(f"companion: {error}", err=True)
         raise typer.Exit(2) from None
 

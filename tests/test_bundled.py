@@ -1,5 +1,6 @@
 """The bundled BERT and the records of its making: they load, agree with one another, and hold no machine's paths."""
 
+import dataclasses
 import json
 import re
 from pathlib import Path
@@ -11,6 +12,7 @@ from safetensors import safe_open
 from companion import BertForMaskedLM, BertForPreTraining, Tokenizer
 from companion.applications.fill import fill_mask
 from companion.checkpoints import BUNDLED
+from companion.pretraining.ablations import VARIANTS
 from companion.pretraining.corpus import vocabulary_checksum
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -19,9 +21,13 @@ FOLDER = BUNDLED / "mini"
 CARD = (FOLDER / "README.md").read_text(encoding="utf-8")
 
 
+def read(path):
+    return json.loads(path.read_text(encoding="utf-8"))
+
+
 @pytest.fixture(scope="module")
 def record():
-    return json.loads((ROOT / "book" / "results" / "mini.json").read_text(encoding="utf-8"))
+    return read(ROOT / "book" / "results" / "mini.json")
 
 
 def test_the_weights_are_stored_in_half_precision_and_small():
@@ -76,9 +82,27 @@ def test_the_record_belongs_to_the_vocabulary_and_to_the_card(record):
 def test_a_record_is_whole_and_names_no_place_on_a_machine(path):
     text = path.read_text(encoding="utf-8")
     record = json.loads(text)
-    assert {"name", "date", "config", "corpus", "steps", "seconds", "hardware", "versions", "final", "curve"} <= set(
-        record
-    )
+    assert {"name", "date", "config", "corpus", "hardware", "versions"} <= set(record)
     assert record["name"] == path.stem
-    assert record["curve"][-1]["step"] == record["steps"]
     assert not re.search(r'"[^"]*/(home|root|tmp|work|Users)/', text)
+
+
+@pytest.mark.parametrize("path", [path for path in RECORDS if "kind" not in read(path)], ids=lambda path: path.stem)
+def test_a_record_of_one_run_reaches_its_last_step(path):
+    record = read(path)
+    assert {"steps", "seconds", "final", "curve"} <= set(record)
+    assert record["curve"][-1]["step"] == record["steps"]
+
+
+@pytest.mark.parametrize(
+    "path", [path for path in RECORDS if read(path).get("kind") == "ablations"], ids=lambda path: path.stem
+)
+def test_a_record_of_ablations_has_every_variant_with_every_seed_and_its_corpus(path):
+    record = read(path)
+    runs = [(run["variant"], run["seed"]) for run in record["runs"]]
+    seeds = {seed for _, seed in runs}
+    assert len(seeds) >= 3
+    assert sorted(runs) == sorted((name, seed) for name in record["variants"] for seed in seeds)
+    assert record["variants"] == {name: dataclasses.asdict(variant) for name, variant in VARIANTS.items()}
+    sizes = {str(fields["vocab_size"]) for fields in record["variants"].values()}
+    assert record["corpus"]["vocabularies"].keys() == sizes

@@ -28,7 +28,13 @@ from companion import BertConfig, BertForSequenceClassification, BertForTokenCla
 from companion.devices import seed_everything
 from companion.finetuning import TextClassifier
 from companion.finetuning.batching import GroupedBatches
-from companion.finetuning.estimator import default_learning_rate, encode_texts, generators_kept, with_new_head
+from companion.finetuning.estimator import (
+    default_learning_rate,
+    encode_texts,
+    generators_kept,
+    predicted_logits,
+    with_new_head,
+)
 from companion.training import History, TrainingSettings
 from tests.loops import bare_loop
 
@@ -212,6 +218,18 @@ def test_the_default_learning_rate_follows_the_width(tiny: Path):
     assert rates == pytest.approx([3e-4, 3e-4, 7.5e-5, 3.33e-5, 1.875e-5], rel=1e-2)
     texts, labels = keyword_texts(8)
     assert quick(tiny, learning_rate=None).fit(texts, labels).learning_rate_ == 3e-4
+
+
+def test_dropout_is_that_of_the_checkpoint_unless_it_is_set(tiny: Path):
+    texts, labels = keyword_texts(8)
+    fits = {dropout: quick(tiny, dropout=dropout).fit(texts, labels) for dropout in (None, 0.1, 0.0)}
+    losses = {dropout: fit.history_.column("loss")[1][0] for dropout, fit in fits.items()}
+    assert losses[None] == losses[0.1] != losses[0.0]
+    untrained = with_new_head(BertForSequenceClassification, tiny, num_labels=2)  # in evaluation mode
+    rows = encode_texts(Tokenizer.from_pretrained(tiny), texts, max_length=16)
+    numbers = torch.tensor([sorted(set(labels)).index(label) for label in labels])
+    expected = torch.nn.functional.cross_entropy(predicted_logits(untrained, rows), numbers)
+    assert losses[0.0] == pytest.approx(expected.item(), abs=1e-6)
 
 
 def test_fitting_and_predicting_say_nothing(tiny: Path, caplog: pytest.LogCaptureFixture, capfd: pytest.CaptureFixture):
@@ -428,6 +446,7 @@ def test_wrong_input_is_named(tiny: Path, texts, labels, error, message: str):
         ({"max_length": 64}, f"max_length=64 is above the {POSITIONS} positions of .*tiny"),
         ({"learning_rate": -1.0}, "learning_rate=-1.0 is not allowed"),
         ({"warmup_share": 2}, "warmup_share=2 is not allowed"),
+        ({"dropout": 1.0}, r"dropout=1.0 is not allowed; it must be None or in \[0, 1\)"),
         ({"precision": "fp8"}, "precision='fp8' is unknown"),
     ],
 )

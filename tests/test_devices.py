@@ -30,6 +30,17 @@ def machine(monkeypatch: pytest.MonkeyPatch):
 
 
 @pytest.mark.parametrize(
+    ("supported", "allowed", "fast"), [(True, "AVX512", True), (True, "AVX2", False), (False, "AVX512", False)]
+)
+def test_bf16_is_fast_where_the_cpu_has_it_and_pytorch_may_use_it(
+    monkeypatch: pytest.MonkeyPatch, supported: bool, allowed: str, fast: bool
+):
+    monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda: supported, raising=False)
+    monkeypatch.setattr(torch.backends.cpu, "get_cpu_capability", lambda: allowed)
+    assert devices.cpu_is_fast_in_bf16() is fast
+
+
+@pytest.mark.parametrize(
     ("cuda", "mps", "best"), [(True, True, "cuda"), (True, False, "cuda"), (False, True, "mps"), (False, False, "cpu")]
 )
 def test_the_best_device_is_cuda_then_mps_then_cpu(machine, cuda: bool, mps: bool, best: str):

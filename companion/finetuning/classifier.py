@@ -60,6 +60,8 @@ class TextClassifier(ClassifierMixin, TextEstimator):
         Share of the steps over which the learning rate rises.
     weight_decay : float
         As in `companion.training.TrainingSettings`.
+    dropout : float, optional
+        Of the hidden states, the attention weights and the head while training; None takes the checkpoint's.
     seed : int
         Of the new head, the order of the texts and dropout. The same seed on the same machine gives the same
         predictions.

@@ -54,6 +54,7 @@ class FineTuned(BaseEstimator):
         max_length: int = 128,
         warmup_share: float = 0.1,
         weight_decay: float = 0.01,
+        dropout: float | None = None,
         seed: int = 0,
         device: str | None = None,
         precision: str | None = None,
@@ -67,6 +68,7 @@ class FineTuned(BaseEstimator):
         self.max_length = max_length
         self.warmup_share = warmup_share
         self.weight_decay = weight_decay
+        self.dropout = dropout
         self.seed = seed
         self.device = device
         self.precision = precision
@@ -75,6 +77,11 @@ class FineTuned(BaseEstimator):
 
     def _start(self, model_class: type[Model], **changes: Any) -> tuple[Model, Tokenizer]:
         """Return the network to train and its tokenizer."""
+        if self.dropout is not None:
+            if not 0 <= self.dropout < 1:
+                raise ValueError(f"dropout={self.dropout!r} is not allowed; it must be None or in [0, 1)")
+            changes |= dict.fromkeys(("hidden_dropout_prob", "attention_probs_dropout_prob"), self.dropout)
+            changes["classifier_dropout"] = None  # the head's is then that of the hidden states
         model = with_new_head(model_class, self.model, seed=self.seed, from_scratch=self.from_scratch, **changes)
         tokenizer = Tokenizer.from_pretrained(self.model)
         positions = model.config.max_position_embeddings

@@ -44,8 +44,8 @@ class TextRegressor(RegressorMixin, TextEstimator):
 
     Parameters
     ----------
-    model, epochs, learning_rate, batch_size, max_length, warmup_share, weight_decay, seed, device, precision, \
-from_scratch, progress
+    model, epochs, learning_rate, batch_size, max_length, warmup_share, weight_decay, dropout, seed, device, \
+precision, from_scratch, progress
         As in `companion.finetuning.classifier.TextClassifier`.
 
     Attributes
