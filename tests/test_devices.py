@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import random
+import subprocess
+import sys
 
 import numpy as np
 import psutil
@@ -118,6 +120,13 @@ def test_the_peak_of_memory_is_in_bytes_and_counts_what_was_freed():
     assert before + 0.8 * more < after < before + 2 * more
     del held
     assert peak_memory("cpu") >= 0.99 * after  # Linux counts pages per thread, and its sum is off by a few
+
+
+def test_the_peak_of_memory_does_not_begin_with_that_of_the_process_that_started_this_one():
+    held = np.ones(1 << 30, dtype=np.uint8)  # more than Python with PyTorch takes
+    code = "from companion.devices import peak_memory; print(peak_memory('cpu'))"
+    ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert 50e6 < int(ran.stdout) < held.nbytes
 
 
 @pytest.mark.gpu
