@@ -23,6 +23,7 @@ from companion.pretraining.ablations import (
     paired_difference,
     run_ablations,
     run_variant,
+    student_t,
     t_interval,
 )
 from companion.pretraining.run import initial_model, learn_or_load_tokenizer, training_batches, validation_batches
@@ -262,6 +263,18 @@ def made_up(**losses):
 def test_the_interval_of_three_values_by_hand():
     low, high = t_interval([0.02, 0.05, 0.08])  # s = 0.03; t(0.975, 2 degrees of freedom) = 4.3027
     assert (low, high) == pytest.approx((0.05 - 4.3027 * 0.03 / 3**0.5, 0.05 + 4.3027 * 0.03 / 3**0.5), abs=1e-5)
+
+
+def test_student_t_with_two_degrees_has_a_closed_form():
+    for t in (1.0, 1.96, 4.0):  # P(|T| < t) = t / sqrt(2 + t^2)
+        assert student_t(2, t / (2 + t * t) ** 0.5) == pytest.approx(t)
+    assert student_t(10**6) == pytest.approx(1.96, abs=1e-3)
+
+
+@pytest.mark.parametrize(("given", "message"), [((0,), "degrees=0"), ((2, 1.0), "confidence=1.0 is not allowed")])
+def test_t_out_of_range_is_named(given, message):
+    with pytest.raises(ValueError, match=message):
+        student_t(*given)
 
 
 def test_more_confidence_is_a_wider_interval():

@@ -120,6 +120,8 @@ FIGURES = {"mlm": "nats a masked token", "nats_a_character": "nats a character"}
 _LONG = {"batch_size": 8, "max_tokens": 128}
 VARIANTS = {
     BASE: Variant(),
+    "masking 10%": Variant("masking rate", masking_probability=0.10),
+    "masking 25%": Variant("masking rate", masking_probability=0.25),
     "masking 40%": Variant("masking rate", masking_probability=0.40),
     "whole words": Variant("whole-word masking", yardstick="words", whole_words=True),
     "vocabulary 4096": Variant("vocabulary", yardstick="words", figure="nats_a_character", vocab_size=4096),
@@ -141,8 +143,6 @@ VARIANTS = {
     "learning rate 5e-3": Variant("learning rate", learning_rate=5e-3),
     "batch of 128": Variant("batch size", batch_size=128),
     "first weights 0.02": Variant("initialisation", initializer_range=0.02),
-    "masking 10%": Variant("masking rate", masking_probability=0.10),
-    "masking 25%": Variant("masking rate", masking_probability=0.25),
 }
 
 
@@ -423,12 +423,34 @@ def t_interval(values: Sequence[float], confidence: float = 0.95) -> tuple[float
     ValueError
         If there are fewer than two values.
     """
-    from scipy.stats import t
-
     if (count := len(values)) < 2:
         raise ValueError(f"an interval needs two values or more, and there are {count}; run more seeds")
-    half = float(t.ppf((1 + confidence) / 2, count - 1)) * statistics.stdev(values) / count**0.5
+    half = student_t(count - 1, confidence) * statistics.stdev(values) / count**0.5
     return statistics.fmean(values) - half, statistics.fmean(values) + half
+
+
+def student_t(degrees: int, confidence: float = 0.95) -> float:
+    """Return how far Student's t strays from 0 to either side with probability `confidence`.
+
+    Parameters
+    ----------
+    degrees : int
+        Of freedom: one less than the values whose mean is asked for.
+    confidence : float
+        In (0, 1).
+
+    Raises
+    ------
+    ValueError
+        If an argument is out of range.
+    """
+    from scipy.stats import t
+
+    if degrees < 1:
+        raise ValueError(f"degrees={degrees} is not allowed; it must be an integer above 0")
+    if not 0 < confidence < 1:
+        raise ValueError(f"confidence={confidence} is not allowed; it must be in (0, 1)")
+    return float(t.ppf((1 + confidence) / 2, degrees))
 
 
 def ablations_table(record: Mapping[str, Any]) -> str:
