@@ -105,8 +105,8 @@ class PretrainingConfig:
         Train next-sentence prediction, on pairs; otherwise masked language modelling alone, on single segments.
     masking_probability : float
     earlier : sequence of Phase
-        What the first steps run on instead: a schedule of row length, batch size and masking rate. Short rows first are
-        several times faster: attention has fewer places to choose from while it learns where to look.
+        What the first steps run on instead: a schedule of row length, batch size and masking rate. Short rows
+        first can shorten the start, since attention has fewer places to choose from while it learns where to look.
     whole_words : bool
         Mask all pieces of a word together.
     dropout : float
