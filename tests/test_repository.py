@@ -29,6 +29,7 @@ RUNTIME = {
     "numpy",
     "safetensors",
     "scikit-learn",
+    "scipy",
     "tokenizers",
     "torch",
     "tqdm",
