@@ -16,7 +16,7 @@ from typing import Any
 
 import torch
 
-from companion.files import atomic_file
+from companion.files import atomic_file, write_json
 from companion.heads import BertForPreTraining
 from companion.tokenizer import Tokenizer
 
@@ -85,8 +85,7 @@ def bundle(runs: list[Path]) -> None:
     with atomic_file(target / "README.md") as card:
         card.write_text(fill_paragraphs(CARD.format(**_figures(model, records))), encoding="utf-8")
     for record in records:
-        with atomic_file(ROOT / "book" / "results" / f"{record['name']}.json") as file:
-            file.write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
+        write_json(ROOT / "book" / "results" / f"{record['name']}.json", record)
     print(f"wrote {target.relative_to(ROOT)} and {len(records)} record(s) into book/results")
 
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import dataclasses
 import importlib.util
-import json
 import multiprocessing
 import platform
 import shlex
@@ -31,7 +30,6 @@ from torch.utils.data import Dataset
 
 from companion.config import PRESETS, BertConfig
 from companion.devices import DTYPES, best_device, device_name, peak_memory, precision_for, seed_everything
-from companion.files import atomic_file
 from companion.heads import IGNORED, BertForPreTraining
 from companion.pretraining.costs import training_flops
 from companion.pretraining.masking import mask_tokens
@@ -637,12 +635,6 @@ def _comparison_line(row: Mapping[str, Any]) -> str:
         f"{row['ours'] + ' : ' + row['theirs']:<32}{row['speed']:>9.2f}x{f'{low:.2f} to {high:.2f}':>16}"
         f"{f'>= {speed}' if speed else '-':>10}{memory:>10}{f'<= {share}' if share else '-':>10}"
     )
-
-
-def write_record(record: Mapping[str, Any], path: str | Path) -> None:
-    """Write a record as JSON, whole or not at all."""
-    with atomic_file(path) as file:
-        file.write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
 
 
 def _command(cases: Sequence[PretrainingCase]) -> str:

@@ -145,7 +145,7 @@ def finetune(
 ) -> None:
     """Fine-tune a classifier of texts, measure it on the held-out splits, and save it."""
     with _errors():
-        from companion.datasets import load_dataset
+        from companion.datasets import load_dataset, texts_and_labels
         from companion.finetuning import TextClassifier
 
         splits = load_dataset(data)
@@ -162,11 +162,11 @@ def finetune(
             progress=progress,
             **options,
         )
-        columns = [text, *([pair] if pair else []), label]
-        classifier.fit(*_texts_and_labels(splits["train"], columns))
+        columns = [text, pair] if pair else [text]
+        classifier.fit(*texts_and_labels(splits["train"], columns, label))
         for split in ("validation", "test"):
             if split in splits:
-                print(f"{split} accuracy {classifier.score(*_texts_and_labels(splits[split], columns)):.3f}")
+                print(f"{split} accuracy {classifier.score(*texts_and_labels(splits[split], columns, label)):.3f}")
         classifier.save(output)
         print(f"saved to {output}; try: companion predict {output} 'some text'")
 
@@ -217,7 +217,8 @@ def bench_pretrain(
 ) -> None:
     """Compare pre-training with transformers.Trainer, one step of each in turn; needs the extra [bench]."""
     with _errors():
-        from companion.benchmarks import PretrainingCase, benchmark_pretraining, pretraining_table, write_record
+        from companion.benchmarks import PretrainingCase, benchmark_pretraining, pretraining_table
+        from companion.files import write_json
 
         cases = [
             PretrainingCase(
@@ -239,7 +240,7 @@ def bench_pretrain(
         ]
         record = benchmark_pretraining(cases, memory=memory, progress=progress)
         if output is not None:
-            write_record(record, output)
+            write_json(output, record)
         print(json.dumps(record, indent=1) if as_json else pretraining_table(record))
 
 
@@ -339,14 +340,6 @@ def _phase(text: str) -> Any:
     steps, rows, tokens, masking, mlm = match.groups()
     options = {} if masking is None else {"masking_probability": float(masking)}
     return Phase(int(steps), int(rows), int(tokens), next_sentence=mlm is None, **options)
-
-
-def _texts_and_labels(split: Any, columns: list[str]) -> tuple[list[Any], list[Any]]:
-    missing = [column for column in columns if column not in split.column_names]
-    if missing:
-        raise ValueError(f"column {missing[0]!r} is not in the data, which has: {', '.join(split.column_names)}")
-    *texts, label = (list(split[column]) for column in columns)
-    return (texts[0] if len(texts) == 1 else list(zip(*texts, strict=True))), label
 
 
 def _fills_masks(model: str) -> bool:

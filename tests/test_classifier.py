@@ -22,7 +22,6 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import GridSearchCV, cross_val_score
 from sklearn.pipeline import Pipeline, make_pipeline
 from sklearn.preprocessing import FunctionTransformer
-from sklearn.utils import estimator_checks
 
 from companion import BertConfig, BertForSequenceClassification, BertForTokenClassification, BertModel, Tokenizer
 from companion.devices import seed_everything
@@ -251,21 +250,6 @@ def test_several_processes_share_every_batch(tiny: Path, monkeypatch: pytest.Mon
 
 
 # --- a scikit-learn estimator -----------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize(
-    "check",
-    [
-        estimator_checks.check_estimators_unfitted,
-        estimator_checks.check_get_params_invariance,
-        estimator_checks.check_no_attributes_set_in_init,
-        estimator_checks.check_parameters_default_constructible,
-        estimator_checks.check_set_params,
-    ],
-    ids=lambda check: check.__name__,
-)
-def test_scikit_learn_finds_what_it_expects(check):
-    check("TextClassifier", TextClassifier())
 
 
 def test_it_is_a_classifier_whose_parameters_are_kept_as_given(tiny: Path):

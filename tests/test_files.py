@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import json
 import os
 import stat
 import subprocess
@@ -14,7 +15,7 @@ from pathlib import Path
 import pytest
 
 from companion import files
-from companion.files import atomic_file, atomic_folder, recover_folder, replace_folder, sha256
+from companion.files import atomic_file, atomic_folder, recover_folder, replace_folder, sha256, write_json
 
 FULL = OSError(errno.ENOSPC, "No space left on device")
 
@@ -239,3 +240,11 @@ def test_a_file_longer_than_one_block_is_read_to_its_end(tmp_path):
     first = sha256(long)
     long.write_bytes(b"x" * (1 << 20) + b"END")
     assert sha256(long) != first
+
+
+def test_json_that_cannot_be_written_leaves_the_old_record(tmp_path):
+    write_json(tmp_path / "new" / "record.json", {"steps": 8})
+    with pytest.raises(TypeError):
+        write_json(tmp_path / "new" / "record.json", {"steps": object()})
+    assert json.loads((tmp_path / "new" / "record.json").read_text(encoding="utf-8")) == {"steps": 8}
+    assert [path.name for path in (tmp_path / "new").iterdir()] == ["record.json"]

@@ -13,7 +13,6 @@ import transformers
 from sklearn.base import clone, is_regressor
 from sklearn.exceptions import NotFittedError
 from sklearn.model_selection import GridSearchCV, cross_val_score
-from sklearn.utils import estimator_checks
 from torch import nn
 
 from companion import BertConfig, BertForSequenceClassification, BertModel, Tokenizer
@@ -128,21 +127,6 @@ def test_labels_come_in_every_usual_container(tiny: Path, kind):
 
 
 # --- a scikit-learn estimator -----------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize(
-    "check",
-    [
-        estimator_checks.check_estimators_unfitted,
-        estimator_checks.check_get_params_invariance,
-        estimator_checks.check_no_attributes_set_in_init,
-        estimator_checks.check_parameters_default_constructible,
-        estimator_checks.check_set_params,
-    ],
-    ids=lambda check: check.__name__,
-)
-def test_scikit_learn_finds_what_it_expects(check):
-    check("TextRegressor", TextRegressor())
 
 
 def test_search_and_cross_validation_take_it(tiny: Path):

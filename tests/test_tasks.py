@@ -10,9 +10,10 @@ import pytest
 from datasets import Dataset, DatasetDict
 
 from companion import BertConfig, BertModel, Tokenizer
+from companion.datasets import texts_and_labels
 from companion.devices import seed_everything
 from companion.finetuning import TextClassifier
-from companion.finetuning.tasks import TASKS, columns, data_checksum, measure_task
+from companion.finetuning.tasks import TASKS, data_checksum, measure_task
 
 
 @pytest.fixture
@@ -67,9 +68,9 @@ def test_scores_by_hand():
 
 def test_columns_become_texts_or_pairs():
     split = Dataset.from_dict({"sentence1": ["a", "b"], "sentence2": ["c", "d"], "label": ["x", "y"]})
-    assert columns(split, TASKS["rte"]) == ([("a", "c"), ("b", "d")], ["x", "y"])
+    assert texts_and_labels(split, TASKS["rte"].texts, "label") == ([("a", "c"), ("b", "d")], ["x", "y"])
     with pytest.raises(ValueError, match="column 'sentence' is not in the data, which has: sentence1"):
-        columns(split, TASKS["sst2"])
+        texts_and_labels(split, TASKS["sst2"].texts, "label")
 
 
 def test_the_checksum_follows_the_rows():

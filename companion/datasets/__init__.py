@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import lzma
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -50,6 +50,20 @@ def load_dataset(name: str | Path, subset: str | None = None) -> DatasetDict:
             if files := _split_files(folder):
                 return _read_folder(files)
     return _from_hub(name, subset)
+
+
+def texts_and_labels(split: Dataset, texts: Sequence[str], label: str) -> tuple[list[Any], list[Any]]:
+    """Return the texts, or tuples of them where `texts` names several columns, and the labels of a split.
+
+    Raises
+    ------
+    ValueError
+        If a column is missing; names it and those that are there.
+    """
+    if missing := [name for name in (*texts, label) if name not in split.column_names]:
+        raise ValueError(f"column {missing[0]!r} is not in the data, which has: {', '.join(split.column_names)}")
+    *columns, labels = (list(split[name]) for name in (*texts, label))
+    return (columns[0] if len(columns) == 1 else list(zip(*columns, strict=True))), labels
 
 
 def bundled_names() -> list[str]:

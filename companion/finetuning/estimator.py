@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import random
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -19,7 +18,7 @@ from torch import Tensor
 
 from companion.checkpoints import WEIGHT_FILES, from_transformers, load_weights, read_weights, resolve
 from companion.config import BertConfig
-from companion.devices import autocast, best_device, precision_for, seed_everything
+from companion.devices import autocast, best_device, precision_for, process_count, seed_everything
 from companion.files import atomic_folder
 from companion.finetuning.batching import (
     GroupedBatches,
@@ -97,8 +96,8 @@ class FineTuned(BaseEstimator):
         return model, tokenizer
 
     def _batches(self, rows: Rows, tokenizer: Tokenizer) -> GroupedBatches:
-        shares = int(os.environ.get("WORLD_SIZE", "1"))  # set by torchrun and accelerate where several processes train
-        return GroupedBatches(rows, self.batch_size, seed=self.seed, pad_id=tokenizer.pad_id, shares=shares)
+        options = {"seed": self.seed, "pad_id": tokenizer.pad_id, "shares": process_count()}
+        return GroupedBatches(rows, self.batch_size, **options)
 
     def _settings(self, config: BertConfig, steps_per_epoch: int, validated: bool) -> TrainingSettings:
         if self.epochs < 1 or int(self.epochs) != self.epochs:

@@ -9,13 +9,13 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from companion.datasets import load_dataset
+from companion.datasets import load_dataset, texts_and_labels
 from companion.finetuning.classifier import TextClassifier
 from companion.finetuning.metrics import accuracy, matthews_correlation, pearson, precision_recall_f1, spearman
 from companion.finetuning.regressor import TextRegressor
 
 if TYPE_CHECKING:
-    from datasets import Dataset, DatasetDict
+    from datasets import DatasetDict
 
 logger = logging.getLogger(__name__)
 
@@ -97,7 +97,8 @@ def measure_task(name: str, model: str = "mini", *, seeds: Sequence[int] = (0, 1
     task, splits = TASKS[name], load_dataset(name)
     estimator_class = TextRegressor if task.is_regression else TextClassifier
     estimator = estimator_class(model, **{"epochs": task.epochs} | options)
-    train, truth = columns(splits["train"], task), columns(splits["validation"], task)
+    parts = (splits["train"], splits["validation"])
+    train, truth = (texts_and_labels(part, task.texts, task.label) for part in parts)
     scores: dict[str, list[float]] = {score: [] for score in task.scores}
     for seed in seeds:
         predicted = estimator.set_params(seed=seed).fit(*train).predict(truth[0])
@@ -114,14 +115,6 @@ def measure_task(name: str, model: str = "mini", *, seeds: Sequence[int] = (0, 1
         "scores": scores,
         "median": {score: statistics.median(values) for score, values in scores.items()},
     }
-
-
-def columns(split: Dataset, task: Task) -> tuple[list[Any], list[Any]]:
-    """Return the texts, or pairs of texts, and the labels of one part."""
-    if missing := [name for name in (*task.texts, task.label) if name not in split.column_names]:
-        raise ValueError(f"column {missing[0]!r} is not in the data, which has: {', '.join(split.column_names)}")
-    *texts, labels = (list(split[name]) for name in (*task.texts, task.label))
-    return (texts[0] if len(texts) == 1 else list(zip(*texts, strict=True))), labels
 
 
 def data_checksum(splits: DatasetDict) -> str:

@@ -23,7 +23,7 @@ import torch
 
 from companion.config import BertConfig
 from companion.devices import best_device, device_name, precision_for, seed_everything
-from companion.files import atomic_file
+from companion.files import write_json
 from companion.heads import IGNORED, BertForPreTraining
 from companion.pretraining.corpus import Source, source_checksum, vocabulary_checksum
 from companion.pretraining.objectives import PreTrainingObjective
@@ -242,7 +242,7 @@ def run_ablations(
         run, tokenizer = run_variant(variants[name], seed, study)
         record["runs"].append({"variant": name, "seed": seed} | run)
         record["corpus"]["vocabularies"][str(variants[name].vocab_size)] = vocabulary_checksum(tokenizer)
-        _write(record, output)
+        write_json(output, record)
     return record
 
 
@@ -552,8 +552,3 @@ def _command(study: Study, output: str | Path, seeds: int) -> str:
 def _curve(history: History) -> dict[str, list[float]]:
     steps, losses = history.column("mlm")
     return {"steps": [int(step) for step in steps], "mlm": [round(loss, 3) for loss in losses]}
-
-
-def _write(record: Mapping[str, Any], path: str | Path) -> None:
-    with atomic_file(path) as file:
-        file.write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 import logging
 import os
 import platform
@@ -19,8 +18,16 @@ import torch
 from torch.utils.data import Dataset
 
 from companion.config import PRESETS, BertConfig
-from companion.devices import autocast, best_device, device_name, peak_memory, precision_for, seed_everything
-from companion.files import atomic_file
+from companion.devices import (
+    autocast,
+    best_device,
+    device_name,
+    peak_memory,
+    precision_for,
+    process_count,
+    seed_everything,
+)
+from companion.files import write_json
 from companion.heads import BertForPreTraining
 from companion.pretraining.corpus import Corpus, Source, prepare_corpus, read_paragraphs
 from companion.pretraining.masking import MaskedBatches, continuation_pieces
@@ -295,7 +302,7 @@ class TrainingBatches(Dataset):
 
     def __init__(self, config: PretrainingConfig, corpus: Corpus, tokenizer: Tokenizer) -> None:
         self.corpus = corpus
-        self.per_step = config.training.accumulation * _processes()
+        self.per_step = config.training.accumulation * process_count()
         steps = [phase.steps for phase in config.phases]
         self.starts = [0, *(self.per_step * step for step in accumulate(steps[:-1]))]  # number of each phase's first
         self.phases = [
@@ -373,7 +380,7 @@ def run_record(config: PretrainingConfig, batches: TrainingBatches, history: His
         "hardware": {
             "device": device_name(device),
             "precision": precision_for(device, training.precision),
-            "processes": _processes(),
+            "processes": process_count(),
             "threads": torch.get_num_threads(),
             "peak_memory_bytes": peak_memory(device),
         },
@@ -395,12 +402,7 @@ def save_result(result: PretrainingResult, config: PretrainingConfig) -> None:
     model.save_pretrained(folder / "model")
     model.config = trained
     result.tokenizer.save_pretrained(folder / "model")
-    with atomic_file(folder / "record.json") as file:
-        file.write_text(json.dumps(result.record, indent=1) + "\n", encoding="utf-8")
-
-
-def _processes() -> int:
-    return int(os.environ.get("WORLD_SIZE", "1"))  # set by torchrun and accelerate
+    write_json(folder / "record.json", result.record)
 
 
 def _names(source: Source) -> list[str] | str:
