@@ -12,6 +12,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from torch import Tensor
 
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
@@ -74,6 +75,16 @@ def autocast(device: str | torch.device, precision: str) -> AbstractContextManag
     if precision == "fp32":
         return nullcontext()
     return torch.autocast(torch.device(device).type, dtype=DTYPES[precision])
+
+
+def in_working_precision(values: Tensor) -> Tensor:
+    """Cast `values` to the precision of the matrix products, on a CPU under autocast; leave them elsewhere.
+
+    There LayerNorm keeps the dtype that it gets, with its sums in fp32, and so does what stands between two products.
+    """
+    if values.device.type == "cpu" and torch.is_autocast_enabled("cpu"):
+        return values.to(torch.get_autocast_dtype("cpu"))
+    return values
 
 
 def device_name(device: str | torch.device | None = None) -> str:

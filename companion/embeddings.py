@@ -6,6 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from companion.config import BertConfig
+from companion.devices import in_working_precision
 from companion.dropout import Dropout
 
 
@@ -66,7 +67,7 @@ class BertEmbeddings(nn.Module):
         else:
             places = self.positions(position_ids)
         segments = self.segments.weight[0] if token_type_ids is None else self.segments(token_type_ids)
-        return self.dropout(self.norm(vectors + places + segments))
+        return self.dropout(in_working_precision(self.norm(vectors + places + segments)))
 
 
 def sinusoidal_positions(tokens: int, hidden: int) -> Tensor:

@@ -270,3 +270,16 @@ def test_a_gpu_gives_what_the_cpu_gives(model: BertModel, shown: bool):
     found = model.cuda()(ids.cuda(), mask.cuda(), output_attentions=shown)
     torch.testing.assert_close(found.last_hidden_state.cpu(), expected.last_hidden_state, atol=1e-4, rtol=1e-4)
     torch.testing.assert_close(found.pooler_output.cpu(), expected.pooler_output, atol=1e-4, rtol=1e-4)
+
+
+def test_on_a_cpu_under_autocast_every_state_is_in_the_precision_of_the_products(small_config: BertConfig):
+    torch.manual_seed(0)
+    model, ids = BertModel(small_config).eval(), torch.randint(5, 50, (2, 8))
+    with torch.no_grad():
+        exact = model(ids, output_hidden_states=True).hidden_states
+        with torch.autocast("cpu", dtype=torch.bfloat16):
+            states = model(ids, output_hidden_states=True).hidden_states
+    assert {state.dtype for state in exact} == {torch.float32}
+    assert {state.dtype for state in states} == {torch.bfloat16}
+    for state, reference in zip(states, exact, strict=True):
+        torch.testing.assert_close(state.float(), reference, rtol=0, atol=0.05)

@@ -6,6 +6,7 @@ from torch.nn import functional as F
 
 from companion.config import BertConfig
 from companion.heads import BertForPreTraining
+from companion.pretraining import objectives
 from companion.pretraining.objectives import PreTrainingObjective
 
 
@@ -52,6 +53,19 @@ def test_sums_equal_those_over_every_position(model, batch):
     torch.testing.assert_close(losses["nsp"], pairs)
     assert right["mlm_accuracy"] == (logits.argmax(-1) == labels).sum()
     assert right["nsp_accuracy"] == (output.seq_relationship_logits.argmax(-1) == batch["next_sentence_label"]).sum()
+
+
+@pytest.mark.parametrize("rows", [1, 2, 3, 128])
+def test_the_size_of_a_piece_changes_neither_sums_nor_gradients(model, batch, rows, monkeypatch):
+    def sums_and_gradients():
+        model.zero_grad()
+        losses, right = PreTrainingObjective().sums(model, batch)
+        sum(losses.values()).backward()
+        return {**losses, **right}, [weight.grad for weight in model.parameters()]
+
+    expected = sums_and_gradients()
+    monkeypatch.setattr(objectives, "ROWS_ON_CPU", rows)
+    torch.testing.assert_close(sums_and_gradients(), expected)
 
 
 def test_only_masked_positions_are_projected_on_the_vocabulary(model, batch, monkeypatch):

@@ -9,12 +9,15 @@ from torch.nn import functional as F
 from companion.heads import IGNORED, BertForPreTraining
 from companion.training import Batch
 
+ROWS_ON_CPU = 128  # predictions at a time: fp32 logits of all at once are new memory, page by page, in every step
+
 
 class PreTrainingObjective:
     """Masked language modelling and next-sentence prediction, added (Devlin et al. 2019, appendix A.2).
 
     The hidden vectors of the masked positions are gathered before the vocabulary projection: six of seven rows of
-    that product, the largest of a small model, would be thrown away.
+    that product, the largest of a small model, would be thrown away. On a CPU the projection goes by pieces of 128
+    positions.
 
     Parameters
     ----------
@@ -45,9 +48,14 @@ class PreTrainingObjective:
         output = model.bert(batch["input_ids"], batch.get("attention_mask"), batch.get("token_type_ids"))
         labels = batch["labels"].flatten()
         places = (labels != IGNORED).nonzero().squeeze(1)  # (masked,)
-        logits = model.predict_tokens(output.last_hidden_state.flatten(0, 1)[places])  # (masked, vocabulary)
+        hidden = output.last_hidden_state.flatten(0, 1)[places]  # (masked, hidden)
+        rows = ROWS_ON_CPU if hidden.device.type == "cpu" else max(1, len(hidden))
+        parts = [
+            _cross_entropy_and_right(model.predict_tokens(some), answers)  # logits: (rows, vocabulary)
+            for some, answers in zip(hidden.split(rows), labels[places].split(rows), strict=True)
+        ]
         losses, right = {}, {}
-        losses["mlm"], right["mlm_accuracy"] = _cross_entropy_and_right(logits, labels[places])
+        losses["mlm"], right["mlm_accuracy"] = (sum(values) for values in zip(*parts, strict=True))
         if self.has_pairs(batch):
             logits = model.nsp_head(output.pooler_output)  # (batch, 2)
             losses["nsp"], right["nsp_accuracy"] = _cross_entropy_and_right(logits, batch["next_sentence_label"])
