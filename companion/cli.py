@@ -281,6 +281,33 @@ def bench_ablations(
         print(ablations_table(run_ablations(study, output, seeds=seeds, only=variant or (), progress=progress)))
 
 
+@bench.command("tasks", epilog="Example:  companion bench tasks --model mini --task rte --output runs/tasks.json")
+def bench_tasks(
+    output: Annotated[Path, typer.Option(help="The record, a JSON file; what it holds is not measured again.")],
+    model: Model = "mini",
+    task: Annotated[
+        list[str] | None, typer.Option(help="Once or more; sst2, cola, mrpc, rte and stsb by default.")
+    ] = None,
+    seeds: Annotated[int, typer.Option(help="Runs of each network.")] = 3,
+    epochs: Annotated[
+        int | None, typer.Option(help="Passes over a training set; by default more for small ones.")
+    ] = None,
+    learning_rate: Annotated[float | None, typer.Option(help="The highest one.")] = None,
+    dropout: Annotated[float | None, typer.Option(help="In fine-tuning; the checkpoint's by default.")] = None,
+    precision: Precision = "auto",
+    device: Device = None,
+    progress: Annotated[bool, typer.Option(help="Show a progress bar.")] = True,
+) -> None:
+    """Fine-tune on public benchmarks, beside a bag of words and the same network without pre-training."""
+    with _errors():
+        from companion.finetuning.tasks import GLUE, measure_tasks, tasks_table
+
+        given = {"epochs": epochs, "learning_rate": learning_rate, "dropout": dropout, "device": device}
+        options = {name: value for name, value in given.items() if value is not None} | {"precision": precision}
+        record = measure_tasks(task or GLUE, model, output, seeds=seeds, progress=progress, **options)
+        print(tasks_table(record))
+
+
 def main() -> None:
     """Run the command line."""
     app()
