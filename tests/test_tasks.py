@@ -8,12 +8,21 @@ from pathlib import Path
 import numpy as np
 import pytest
 from datasets import Dataset, DatasetDict
+from typer.testing import CliRunner
 
 from companion import BertConfig, BertModel, Tokenizer
+from companion.cli import app
 from companion.datasets import texts_and_labels
 from companion.devices import seed_everything
 from companion.finetuning import TextClassifier
-from companion.finetuning.tasks import TASKS, data_checksum, measure_task
+from companion.finetuning.tasks import (
+    TASKS,
+    baseline_scores,
+    data_checksum,
+    measure_task,
+    measure_tasks,
+    tasks_table,
+)
 
 
 @pytest.fixture
@@ -85,3 +94,65 @@ def test_what_is_not_there_is_named(tmp_path: Path, monkeypatch):
         measure_task("glue")
     with pytest.raises(ValueError, match="seeds is empty"):
         measure_task("sst2", seeds=())
+
+
+@pytest.fixture
+def acceptability(tmp_path: Path, monkeypatch) -> Path:
+    words = [("good red", "yes"), ("good blue", "yes"), ("bad red", "no")] * 4
+    write_task(tmp_path / "data" / "cola", [{"sentence": text, "label": label} for text, label in words])
+    monkeypatch.setenv("COMPANION_DATA", str(tmp_path / "data"))
+    return tmp_path
+
+
+def test_the_baselines_are_one_answer_and_the_words(acceptability: Path):
+    constant, words = (baseline_scores("cola", name) for name in ("constant", "bag_of_words"))
+    assert constant == {"matthews": 0.0, "accuracy": pytest.approx(2 / 3)}
+    assert words == {"matthews": 1.0, "accuracy": 1.0}
+
+
+def test_a_constant_has_no_correlation(tmp_path: Path, monkeypatch):
+    rows = [{"sentence1": f"{'red ' * n}", "sentence2": "blue", "score": float(n)} for n in range(1, 6)]
+    write_task(tmp_path / "stsb", rows)
+    monkeypatch.setenv("COMPANION_DATA", str(tmp_path))
+    assert baseline_scores("stsb", "constant") == {"pearson": None, "spearman": None}
+
+
+def test_a_record_holds_both_networks_and_goes_on_where_it_stopped(tiny: Path, acceptability: Path, monkeypatch):
+    output, options = acceptability / "scores.json", {"epochs": 1, "max_length": 16}
+    record = measure_tasks(["cola"], tiny, output, seeds=2, progress=False, **options)
+    assert record == json.loads(output.read_text(encoding="utf-8"))
+    entry = record["tasks"]["cola"]
+    for part, from_scratch in (("pretrained", False), ("from_scratch", True)):
+        expected = measure_task("cola", tiny, seeds=(0, 1), from_scratch=from_scratch, **options)
+        assert entry[part]["scores"] == expected["scores"]
+        assert entry[part]["parameters"]["from_scratch"] is from_scratch
+    assert entry["rows"] == {"train": 12, "validation": 12} and entry["bag_of_words"]["accuracy"] == 1.0
+    assert (
+        record["command"]
+        == "companion bench tasks --model tiny --seeds 2 --epochs 1 --max-length 16 --output scores.json"
+    )
+    monkeypatch.setattr("companion.finetuning.tasks.measure_task", lambda *_, **__: pytest.fail("measured again"))
+    assert measure_tasks(["cola"], tiny, output, seeds=2, progress=False, **options)["tasks"] == record["tasks"]
+    with pytest.raises(ValueError, match=r"scores.json is of another measurement, which differs in: seeds"):
+        measure_tasks(["cola"], tiny, output, seeds=3, progress=False, **options)
+
+
+def test_the_table_shows_medians_and_ranges_in_percent():
+    scores = {"matthews": [0.1, 0.3, 0.2], "accuracy": [0.7, 0.7, 0.75]}
+    fixed = {"matthews": 0.0, "accuracy": None}
+    entry = {"constant": fixed, "bag_of_words": fixed} | {n: {"scores": scores} for n in ("pretrained", "from_scratch")}
+    lines = tasks_table({"config": {"model": "mini"}, "tasks": {"cola": entry}}).splitlines()
+    assert lines[0].split() == ["constant", "bag", "of", "words", "from", "scratch", "mini"]
+    assert lines[1].split() == "cola, matthews 0.0 0.0 20.0 (10.0 to 30.0) 20.0 (10.0 to 30.0)".split()
+    assert lines[2].split()[2:4] == ["-", "-"]
+
+
+def test_the_command_measures_and_refuses_in_one_line(tiny: Path, acceptability: Path):
+    output = str(acceptability / "scores.json")
+    options = ["--model", str(tiny), "--epochs", "1", "--seeds", "1", "--output", output, "--no-progress"]
+    result = CliRunner().invoke(app, ["bench", "tasks", "--task", "cola", *options])
+    assert result.exit_code == 0 and result.output.startswith(" " * 34), result.output
+    wrong = CliRunner().invoke(app, ["bench", "tasks", "--task", "glue", *options])
+    assert wrong.exit_code == 2 and "task 'glue' is unknown; choose from sst2" in wrong.output
+    none = CliRunner().invoke(app, ["bench", "tasks", "--task", "cola", *options[:4], "--seeds", "0", *options[6:]])
+    assert none.exit_code == 2 and "seeds=0 is not allowed" in none.output
