@@ -174,8 +174,8 @@ def benchmark_pretraining(cases: Sequence[PretrainingCase], *, memory: bool = Tr
     Returns
     -------
     dict
-        What `companion bench pretrain --json` prints: `command`, `date`, `hardware`, `versions`, `cases`. Each case has
-        its `config`, `matrix_peak` (FLOP/s by precision), `variants` and `comparisons`.
+        What `companion bench pretrain --json` prints: `kind`, `name`, `command`, `date`, `hardware`, `versions`,
+        `cases`. Each case has its `config`, `matrix_peak` (FLOP/s by precision), `variants` and `comparisons`.
 
     Raises
     ------
@@ -188,6 +188,7 @@ def benchmark_pretraining(cases: Sequence[PretrainingCase], *, memory: bool = Tr
     device = best_device(cases[0].device)
     measured = [compare_pretraining(case, memory, progress) for case in cases]
     return {
+        "kind": "speed",
         "name": "pretraining-speed",
         "command": _command(cases),
         "date": time.strftime("%Y-%m-%d", time.gmtime()),

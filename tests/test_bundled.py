@@ -11,7 +11,10 @@ from safetensors import safe_open
 
 from companion import BertForMaskedLM, BertForPreTraining, Tokenizer
 from companion.applications.fill import fill_mask
+from companion.benchmarks import PROMISED
 from companion.checkpoints import BUNDLED
+from companion.files import sha256
+from companion.finetuning.tasks import GLUE, TASKS
 from companion.pretraining.ablations import VARIANTS
 from companion.pretraining.corpus import vocabulary_checksum
 
@@ -82,7 +85,9 @@ def test_the_record_belongs_to_the_vocabulary_and_to_the_card(record):
 def test_a_record_is_whole_and_names_no_place_on_a_machine(path):
     text = path.read_text(encoding="utf-8")
     record = json.loads(text)
-    assert {"name", "date", "config", "corpus", "hardware", "versions"} <= set(record)
+    assert {"name", "date", "hardware", "versions"} <= set(record)
+    made_of = {"tasks": {"command", "config", "tasks"}, "speed": {"command", "cases"}}
+    assert made_of.get(record.get("kind"), {"config", "corpus"}) <= set(record)
     assert record["name"] == path.stem
     assert not re.search(r'"[^"]*/(home|root|tmp|work|Users)/', text)
 
@@ -106,3 +111,35 @@ def test_a_record_of_ablations_has_every_variant_with_every_seed_and_its_corpus(
     assert record["variants"] == {name: dataclasses.asdict(variant) for name, variant in VARIANTS.items()}
     sizes = {str(fields["vocab_size"]) for fields in record["variants"].values()}
     assert record["corpus"]["vocabularies"].keys() == sizes
+
+
+@pytest.mark.parametrize(
+    "path", [path for path in RECORDS if read(path).get("kind") == "speed"], ids=lambda path: path.stem
+)
+def test_a_record_of_speed_keeps_what_the_package_promises(path):
+    cases = read(path)["cases"]
+    rows = [row for case in cases for row in case["comparisons"]]
+    assert sum("speed" in row["promised"] for row in rows) == 6
+    for case in cases:
+        promises = PROMISED[case["config"]["vocab_size"]]
+        for row in case["comparisons"]:
+            pair = row["ours"].removeprefix("companion "), row["theirs"].removeprefix("Trainer ")
+            assert row["promised"] == promises.get(pair, {})
+            assert row["speed"] >= row["promised"].get("speed", 0)
+            assert row["memory"] <= row["promised"].get("memory", 1)
+
+
+def test_the_scores_are_those_of_the_bundled_weights_on_the_same_rows():
+    record = read(ROOT / "book" / "results" / "mini-tasks.json")
+    assert record["config"]["weights_checksum"] == sha256(FOLDER / "model.safetensors")
+    assert set(record["tasks"]) == set(GLUE)
+    for name, entry in record["tasks"].items():
+        for part in ("pretrained", "from_scratch"):
+            assert set(entry[part]["scores"]) == set(TASKS[name].scores)
+            assert {len(values) for values in entry[part]["scores"].values()} == {record["config"]["seeds"]} == {3}
+        changed = {
+            key
+            for key, value in entry["pretrained"]["parameters"].items()
+            if entry["from_scratch"]["parameters"][key] != value
+        }
+        assert changed == {"from_scratch"}
