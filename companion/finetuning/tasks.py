@@ -67,7 +67,7 @@ def _f1_of(positive: str) -> Score:
 _PAIR = ("sentence1", "sentence2")
 # The scores are those of GLUE (Wang et al. 2019, section 3).
 TASKS = {
-    "sst2": Task(("sentence",), {"accuracy": accuracy}, epochs=3),
+    "sst2": Task(("sentence",), {"accuracy": accuracy}, epochs=2),
     "cola": Task(("sentence",), {"matthews": matthews_correlation, "accuracy": accuracy}, epochs=6),
     "mrpc": Task(_PAIR, {"f1": _f1_of("equivalent"), "accuracy": accuracy}, epochs=6),
     "rte": Task(_PAIR, {"accuracy": accuracy}, epochs=6),
