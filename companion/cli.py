@@ -54,6 +54,9 @@ def pretrain(
     vocab_size: Annotated[int, typer.Option(help="Size of a learned vocabulary.")] = 8192,
     validation: Annotated[str | None, typer.Option(help="Held-out text.")] = None,
     limit: Annotated[int | None, typer.Option(help="Read at most this many bytes of text.")] = None,
+    stream: Annotated[
+        float | None, typer.Option(help="Megabytes of text to hold at a time, for text larger than the disk.")
+    ] = None,
     steps: Annotated[int, typer.Option(help="Optimiser steps.")] = 10_000,
     batch_size: Annotated[int, typer.Option(help="Rows of a batch.")] = 32,
     accumulation: Annotated[int, typer.Option(help="Batches a step.")] = 1,
@@ -113,6 +116,7 @@ def pretrain(
             vocab_size=vocab_size,
             validation=validation,
             limit=limit,
+            stream=stream,
             batch_size=batch_size,
             max_tokens=max_tokens,
             next_sentence=next_sentence,

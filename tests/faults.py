@@ -165,6 +165,27 @@ FAULTS = [
         "objectives",
     ),
     Fault(
+        "a piece of the predictions lost",
+        "pretraining/objectives.py",
+        "labels[places].split(rows), strict=True)",
+        "labels[places].split(rows)[:1], strict=False)",
+        "objectives",
+    ),
+    Fault(
+        "windows begin where the one before began",
+        "pretraining/streaming.py",
+        "(previous.end, previous.rounds) if previous",
+        "(previous.start, previous.rounds) if previous",
+        "streaming",
+    ),
+    Fault(
+        "same seed in every window",
+        "pretraining/run.py",
+        "batch_seed(config.training.seed, window)",
+        "batch_seed(config.training.seed, 0)",
+        "streaming",
+    ),
+    Fault(
         "loss of every position",
         "pretraining/objectives.py",
         "places = (labels != IGNORED).nonzero()",

@@ -274,7 +274,7 @@ def test_the_command_prints_and_writes_the_record(measured):
     assert result.exit_code == 0, result.output
     record = json.loads(path.read_text(encoding="utf-8"))
     assert json.loads(result.stdout) == record
-    assert set(record) == {"name", "command", "date", "hardware", "versions", "cases"}
+    assert set(record) == {"kind", "name", "command", "date", "hardware", "versions", "cases"}
     assert set(record["versions"]) == {"python", "torch", "accelerate", "transformers"}
     assert re.fullmatch(r"\d{4}-\d\d-\d\d", record["date"])
     assert str(path.parent) not in path.read_text(encoding="utf-8")

@@ -141,12 +141,36 @@ def prepare_corpus(
     recover_folder(folder)
     if folder.exists() and (corpus := _reusable(folder, identity)) is not None:
         return corpus
+    paragraphs = read_paragraphs(source, limit)
+    return write_corpus(paragraphs, tokenizer, folder, identity | {"source": str(source)}, progress=progress)
+
+
+def write_corpus(
+    paragraphs: Iterator[str], tokenizer: BatchTokenizer, folder: str | Path, meta: dict, *, progress: bool = True
+) -> Corpus:
+    """Tokenise paragraphs into `folder`, which appears under its name when it is complete.
+
+    Parameters
+    ----------
+    paragraphs : iterator of str
+        With an empty one after each document.
+    tokenizer, folder, progress
+        As in `prepare_corpus`.
+    meta : dict
+        What ``meta.json`` is to tell beside the counts.
+
+    Raises
+    ------
+    ValueError
+        If there is no text; nothing is written then.
+    """
     with atomic_folder(folder) as temporary:
-        counts = _write_tokens(read_paragraphs(source, limit), tokenizer, temporary, progress)
+        counts = _write_tokens(paragraphs, tokenizer, temporary, progress)
         if not counts["num_tokens"]:
+            source, limit = meta.get("source"), meta.get("limit")
             raise ValueError(f"source={source!r} holds no text with limit={limit}; nothing was written")
-        meta = {**identity, "source": str(source), **counts}
-        (temporary / "meta.json").write_text(json.dumps(meta, indent=1), encoding="utf-8")
+        content = {"format": FORMAT, "version": VERSION, **meta, **counts}
+        (temporary / "meta.json").write_text(json.dumps(content, indent=1), encoding="utf-8")
     return Corpus.open(folder)
 
 
@@ -202,9 +226,22 @@ def source_checksum(source: Source) -> str:
         return installed_checksum()
     if isinstance(source, str) and source.startswith("hub:"):
         return hashlib.sha256(source.encode()).hexdigest()
-    files = _saved_dataset_files(source) or _text_files(source)
+    files = source_files(source)
     lines = "\n".join(f"{sha256(file)}  {file.name}" for file in files)
     return hashlib.sha256(lines.encode()).hexdigest()
+
+
+def source_files(source: Source) -> list[Path] | None:
+    """Return the files that a source is read from, None for ``"python-docs"`` and the hub.
+
+    Raises
+    ------
+    FileNotFoundError, ValueError
+        As in `read_paragraphs`.
+    """
+    if source == "python-docs" or (isinstance(source, str) and source.startswith("hub:")):
+        return None
+    return _saved_dataset_files(source) or _text_files(source)
 
 
 def vocabulary_checksum(tokenizer: BatchTokenizer) -> str:

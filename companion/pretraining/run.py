@@ -33,8 +33,9 @@ from companion.pretraining.corpus import Corpus, Source, prepare_corpus, read_pa
 from companion.pretraining.masking import MaskedBatches, continuation_pieces
 from companion.pretraining.objectives import PreTrainingObjective
 from companion.pretraining.segments import PairBatches
+from companion.pretraining.streaming import MEGABYTE, StreamedBatches
 from companion.tokenizer import Tokenizer
-from companion.training import Batch, History, TrainingSettings, train
+from companion.training import Batch, History, TrainingSettings, batch_seed, train
 
 logger = logging.getLogger(__name__)
 
@@ -106,6 +107,9 @@ class PretrainingConfig:
         How much of it to measure on.
     limit : int, optional
         Read at most this many bytes of text.
+    stream : float, optional
+        Megabytes of text to hold at a time: the source is prepared, trained on and forgotten window by window, for text
+        that is larger than the disk (see `companion.pretraining.streaming`). None prepares all of it once.
     batch_size, max_tokens : int
         Rows of a batch, and tokens of a row.
     next_sentence : bool
@@ -137,6 +141,7 @@ class PretrainingConfig:
     validation: Source | None = None
     validation_batches: int = 50
     limit: int | None = None
+    stream: float | None = None
     batch_size: int = 32
     max_tokens: int = 128
     next_sentence: bool = True
@@ -154,6 +159,8 @@ class PretrainingConfig:
             raise ValueError(f"dropout={self.dropout} is not allowed; it must be a probability in [0, 1)")
         if self.validation_batches < 1:
             raise ValueError(f"validation_batches={self.validation_batches} is not allowed; it must be above 0")
+        if self.stream is not None:
+            _check_stream(self.stream, self.earlier, self.training.workers)
         self.phases  # noqa: B018  checked here, where they are given
 
     @property
@@ -253,7 +260,8 @@ def learn_or_load_tokenizer(config: PretrainingConfig, progress: bool = True) ->
     if (name := config.tokenizer or config.initial) is not None:
         tokenizer = Tokenizer.from_pretrained(name)
     else:
-        lines = (line for line in read_paragraphs(config.source, config.limit) if line)
+        limits = [size for size in (config.limit, config.stream and round(config.stream * MEGABYTE)) if size]
+        lines = (line for line in read_paragraphs(config.source, min(limits, default=None)) if line)
         sizes = {"vocab_size": config.vocab_size, "limit_alphabet": config.limit_alphabet}
         tokenizer = Tokenizer.train(lines, progress=progress, **sizes)
     tokenizer.save_pretrained(folder)
@@ -314,10 +322,49 @@ class TrainingBatches(Dataset):
         phase = bisect_right(self.starts, number) - 1
         return self.phases[phase][number - self.starts[phase]]
 
+    @property
+    def identity(self) -> dict[str, Any]:
+        """What a checkpoint must share with a run that goes on from it."""
+        return {name: self.corpus.meta[name] for name in ("source_checksum", "vocabulary_checksum", "limit")}
 
-def training_batches(config: PretrainingConfig, tokenizer: Tokenizer, progress: bool = True) -> TrainingBatches:
-    """Prepare the source in the run's folder, and return its batches."""
+    def reading(self, config: PretrainingConfig) -> tuple[dict[str, int], float | None]:
+        """Return the counts of the text, and how often a whole run reads it."""
+        corpus, phases = self.corpus, zip(config.phases, self.phases, strict=True)
+        counts = {"documents": corpus.num_documents, "sentences": corpus.num_sentences, "tokens": corpus.num_tokens}
+        return counts, sum(self.per_step * phase.steps / rows.steps_per_epoch for phase, rows in phases)
+
+
+class WindowedBatches(StreamedBatches):
+    """The batches of a run on text that is held window by window."""
+
+    def __init__(self, config: PretrainingConfig, tokenizer: Tokenizer) -> None:
+        (phase,) = config.phases
+        self.per_step = config.training.accumulation * process_count()
+        super().__init__(
+            config.source,
+            tokenizer,
+            Path(config.folder) / TRAIN,
+            config.stream,
+            lambda corpus, window: PhaseBatches(
+                config, phase, corpus, tokenizer, batch_seed(config.training.seed, window)
+            ),
+            config.limit,
+        )
+
+    def reading(self, config: PretrainingConfig) -> tuple[dict[str, int], float | None]:
+        """Return the counts of the windows that a whole run reads, and how often the source's end was reached."""
+        windows = self.seen(self.per_step * config.training.steps)
+        names = ("documents", "sentences", "tokens")
+        return {name: sum(getattr(window, name) for window in windows) for name in names}, windows[-1].rounds
+
+
+def training_batches(
+    config: PretrainingConfig, tokenizer: Tokenizer, progress: bool = True
+) -> TrainingBatches | WindowedBatches:
+    """Return the batches of the source, prepared in the run's folder as a whole or window by window."""
     folder = Path(config.folder) / TRAIN
+    if config.stream is not None:
+        return WindowedBatches(config, tokenizer)
     corpus = prepare_corpus(config.source, tokenizer, folder, limit=config.limit, progress=progress)
     return TrainingBatches(config, corpus, tokenizer)
 
@@ -348,31 +395,30 @@ def evaluate(
     return {f"validation_{name}": value / counts[name.partition("_")[0]] for name, value in totals.items()}
 
 
-def run_identity(config: PretrainingConfig, batches: TrainingBatches) -> dict[str, Any]:
+def run_identity(config: PretrainingConfig, batches: TrainingBatches | WindowedBatches) -> dict[str, Any]:
     """Return what a checkpoint must share with a run that goes on from it, beside the training settings."""
     names = ("batch_size", "max_tokens", "next_sentence", "masking_probability", "whole_words", "dropout")
-    checksums = ("source_checksum", "vocabulary_checksum", "limit")
     earlier = [dataclasses.asdict(phase) for phase in config.earlier]
     settings = {name: getattr(config, name) for name in names} | {"earlier": earlier}
-    return settings | {name: batches.corpus.meta[name] for name in checksums}
+    return settings | batches.identity
 
 
-def run_record(config: PretrainingConfig, batches: TrainingBatches, history: History) -> dict[str, Any]:
+def run_record(
+    config: PretrainingConfig, batches: TrainingBatches | WindowedBatches, history: History
+) -> dict[str, Any]:
     """Return everything that is needed to judge the run and to repeat it."""
     settings = dataclasses.asdict(config) | {"folder": Path(config.folder).name, "source": _names(config.source)}
     for name in ("initial", "tokenizer"):
         settings[name] = None if settings[name] is None else "/".join(Path(settings[name]).parts[-2:])
     settings["validation"] = None if config.validation is None else _names(config.validation)
     device = best_device(config.training.device)
-    corpus, training, phases = batches.corpus, config.training, list(zip(config.phases, batches.phases, strict=True))
-    positions = sum(batches.per_step * phase.steps * phase.batch_size * phase.max_tokens for phase, _ in phases)
-    passes = sum(batches.per_step * phase.steps / rows.steps_per_epoch for phase, rows in phases)
+    training, (counts, passes) = config.training, batches.reading(config)
+    positions = sum(batches.per_step * phase.steps * phase.batch_size * phase.max_tokens for phase in config.phases)
     return {
         "name": Path(config.folder).name,
         "date": time.strftime("%Y-%m-%d", time.gmtime()),
         "config": settings,
-        "corpus": {k: corpus.meta[k] for k in ("source_checksum", "vocabulary_checksum")}
-        | {"documents": corpus.num_documents, "sentences": corpus.num_sentences, "tokens": corpus.num_tokens},
+        "corpus": {k: batches.identity[k] for k in ("source_checksum", "vocabulary_checksum")} | counts,
         "steps": history.step,
         "positions_seen": positions,
         "passes_over_the_corpus": round(passes, 3),
@@ -403,6 +449,17 @@ def save_result(result: PretrainingResult, config: PretrainingConfig) -> None:
     model.config = trained
     result.tokenizer.save_pretrained(folder / "model")
     write_json(folder / "record.json", result.record)
+
+
+def _check_stream(megabytes: float, earlier: Sequence[Phase], workers: int) -> None:
+    if megabytes <= 0:
+        raise ValueError(f"stream={megabytes} is not allowed; it must be a number of megabytes above 0")
+    if earlier:
+        raise ValueError(
+            "stream and earlier do not go together; train the first rows as a run of its own (initial=...)"
+        )
+    if workers:
+        raise ValueError(f"workers={workers} and stream do not go together: a window is kept once; pass workers=0")
 
 
 def _names(source: Source) -> list[str] | str:
