@@ -55,7 +55,7 @@ def pretrain(
     validation: Annotated[str | None, typer.Option(help="Held-out text.")] = None,
     limit: Annotated[int | None, typer.Option(help="Read at most this many bytes of text.")] = None,
     stream: Annotated[
-        float | None, typer.Option(help="Megabytes of text to hold at a time, for text larger than the disk.")
+        float | None, typer.Option(help="Megabytes of text to hold at a time; for text larger than the disk.")
     ] = None,
     steps: Annotated[int, typer.Option(help="Optimiser steps.")] = 10_000,
     batch_size: Annotated[int, typer.Option(help="Rows of a batch.")] = 32,

@@ -172,20 +172,6 @@ FAULTS = [
         "objectives",
     ),
     Fault(
-        "windows begin where the one before began",
-        "pretraining/streaming.py",
-        "(previous.end, previous.rounds) if previous",
-        "(previous.start, previous.rounds) if previous",
-        "streaming",
-    ),
-    Fault(
-        "same seed in every window",
-        "pretraining/run.py",
-        "batch_seed(config.training.seed, window)",
-        "batch_seed(config.training.seed, 0)",
-        "streaming",
-    ),
-    Fault(
         "loss of every position",
         "pretraining/objectives.py",
         "places = (labels != IGNORED).nonzero()",
@@ -252,6 +238,27 @@ FAULTS = [
         "bisect_right(self.starts, number) - 1",
         "len(self.starts) - 1",
         "pretrain",
+    ),
+    Fault(
+        "windows share one seed",
+        "pretraining/streaming.py",
+        "self.make_batches(corpus, window_seed(self.seed, index))",
+        "self.make_batches(corpus, self.seed)",
+        "streaming",
+    ),
+    Fault(
+        "one document too few skipped",
+        "pretraining/streaming.py",
+        "raw_paragraphs(self.source, left, skip=documents)",
+        "raw_paragraphs(self.source, left, skip=max(0, documents - 1))",
+        "streaming",
+    ),
+    Fault(
+        "two windows on the disk",
+        "pretraining/streaming.py",
+        "        shutil.rmtree(self.folder, ignore_errors=True)  # first, so that two never lie there\n",
+        "",
+        "streaming",
     ),
     Fault(
         "regression head not scaled back",

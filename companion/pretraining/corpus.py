@@ -15,7 +15,7 @@ import re
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import chain
 from pathlib import Path
-from typing import IO, Protocol
+from typing import IO, Any, Protocol
 
 import numpy as np
 
@@ -130,47 +130,59 @@ def prepare_corpus(
     CorpusError
         If `folder` exists and is something else than a corpus; it is left alone.
     """
-    folder = Path(folder)
-    identity = {
+    identity = corpus_identity(source, tokenizer, limit)
+    if (corpus := reusable_corpus(folder, identity)) is not None:
+        return corpus
+    meta = {**identity, "source": str(source)}
+    return write_corpus(read_paragraphs(source, limit), tokenizer, folder, meta, progress)
+
+
+def corpus_identity(
+    source: Source, tokenizer: BatchTokenizer, limit: int | None = None, *, contents: bool = True
+) -> dict[str, str | int | None]:
+    """Return the entries of ``meta.json`` that two corpora of one text share; `contents` as in `source_checksum`."""
+    return {
         "format": FORMAT,
         "version": VERSION,
-        "source_checksum": source_checksum(source),
+        "source_checksum": source_checksum(source, contents=contents),
         "vocabulary_checksum": vocabulary_checksum(tokenizer),
         "limit": limit,
     }
+
+
+def reusable_corpus(folder: str | Path, identity: dict) -> Corpus | None:
+    """Open `folder` if it is the corpus of this identity; None if it is that of another, or nothing yet.
+
+    Raises
+    ------
+    CorpusError
+        If `folder` exists and is something else than a corpus.
+    """
+    folder = Path(folder)
     recover_folder(folder)
-    if folder.exists() and (corpus := _reusable(folder, identity)) is not None:
-        return corpus
-    paragraphs = read_paragraphs(source, limit)
-    return write_corpus(paragraphs, tokenizer, folder, identity | {"source": str(source)}, progress=progress)
+    if not folder.exists() or (folder.is_dir() and not any(folder.iterdir())):
+        return None
+    meta = _read_meta(folder)
+    if any(meta.get(key) != value for key, value in identity.items()):
+        return None
+    return Corpus(folder, meta)
 
 
 def write_corpus(
-    paragraphs: Iterator[str], tokenizer: BatchTokenizer, folder: str | Path, meta: dict, *, progress: bool = True
+    paragraphs: Iterator[str], tokenizer: BatchTokenizer, folder: str | Path, meta: dict, progress: bool = True
 ) -> Corpus:
-    """Tokenise paragraphs into `folder`, which appears under its name when it is complete.
-
-    Parameters
-    ----------
-    paragraphs : iterator of str
-        With an empty one after each document.
-    tokenizer, folder, progress
-        As in `prepare_corpus`.
-    meta : dict
-        What ``meta.json`` is to tell beside the counts.
+    """Tokenise `paragraphs` into `folder`, with `meta` (an identity and the `source`) and the counts as ``meta.json``.
 
     Raises
     ------
     ValueError
-        If there is no text; nothing is written then.
+        If there is no text; nothing is written.
     """
     with atomic_folder(folder) as temporary:
         counts = _write_tokens(paragraphs, tokenizer, temporary, progress)
         if not counts["num_tokens"]:
-            source, limit = meta.get("source"), meta.get("limit")
-            raise ValueError(f"source={source!r} holds no text with limit={limit}; nothing was written")
-        content = {"format": FORMAT, "version": VERSION, **meta, **counts}
-        (temporary / "meta.json").write_text(json.dumps(content, indent=1), encoding="utf-8")
+            raise ValueError(f"source={meta['source']!r} holds no text with limit={meta['limit']}; nothing was written")
+        (temporary / "meta.json").write_text(json.dumps({**meta, **counts}, indent=1), encoding="utf-8")
     return Corpus.open(folder)
 
 
@@ -212,13 +224,28 @@ def read_paragraphs(source: Source, limit: int | None = None) -> Iterator[str]:
     """
     if limit is not None and limit < 1:
         raise ValueError(f"limit={limit} must be a positive number of bytes, or None for the whole source")
-    return _limited(_open_source(source), limit)
+    return _closed(raw_paragraphs(source, limit))
 
 
-def source_checksum(source: Source) -> str:
+def raw_paragraphs(source: Source, limit: int | None = None, skip: int = 0) -> Iterator[str]:
+    """Yield what `read_paragraphs` does, before empty documents are left out and one that `limit` cut off is closed.
+
+    Parameters
+    ----------
+    source, limit
+        As in `read_paragraphs`; `limit` counts from where the reading begins.
+    skip : int
+        Begin after so many ends of documents, those of empty ones counted: rows of a data set, by its own
+        ``skip`` (which downloads those of the hub), or empty lines and ends of text files, which are read and dropped.
+    """
+    return _limited(_open_source(source, skip), limit)
+
+
+def source_checksum(source: Source, *, contents: bool = True) -> str:
     """Return a SHA-256 that changes when the source does.
 
-    Text files and saved data sets: names and contents. ``"python-docs"``: names and sizes of the modules, so an edit
+    Text files and saved data sets: names and contents; names and sizes without `contents`, which reads none of them
+    and so does not notice an edit that keeps the size. ``"python-docs"``: names and sizes of the modules, so an edit
     inside an installed file that keeps its size is not noticed. ``"hub:..."``: the name alone, since the rows
     cannot be hashed without downloading them; remove the folder to fetch a changed set again.
     """
@@ -226,22 +253,9 @@ def source_checksum(source: Source) -> str:
         return installed_checksum()
     if isinstance(source, str) and source.startswith("hub:"):
         return hashlib.sha256(source.encode()).hexdigest()
-    files = source_files(source)
-    lines = "\n".join(f"{sha256(file)}  {file.name}" for file in files)
+    files = _saved_dataset_files(source) or _text_files(source)
+    lines = "\n".join(f"{sha256(file) if contents else file.stat().st_size}  {file.name}" for file in files)
     return hashlib.sha256(lines.encode()).hexdigest()
-
-
-def source_files(source: Source) -> list[Path] | None:
-    """Return the files that a source is read from, None for ``"python-docs"`` and the hub.
-
-    Raises
-    ------
-    FileNotFoundError, ValueError
-        As in `read_paragraphs`.
-    """
-    if source == "python-docs" or (isinstance(source, str) and source.startswith("hub:")):
-        return None
-    return _saved_dataset_files(source) or _text_files(source)
 
 
 def vocabulary_checksum(tokenizer: BatchTokenizer) -> str:
@@ -304,12 +318,19 @@ def _ends_sentence(paragraph: str, start: int, match: re.Match) -> bool:
 
 
 def _limited(paragraphs: Iterator[str], limit: int | None) -> Iterator[str]:
-    """Pass paragraphs on up to `limit` bytes, close the last document, and leave out empty ones."""
-    total, inside = 0, False
+    """Pass paragraphs on up to `limit` bytes."""
+    total = 0
     for paragraph in paragraphs:
         total += len(paragraph.encode())
         if limit is not None and total > limit:
-            break
+            return
+        yield paragraph
+
+
+def _closed(paragraphs: Iterator[str]) -> Iterator[str]:
+    """Close the last document, and leave out empty ones."""
+    inside = False
+    for paragraph in paragraphs:
         if paragraph != DOCUMENT_END or inside:
             yield paragraph
         inside = paragraph != DOCUMENT_END
@@ -317,14 +338,23 @@ def _limited(paragraphs: Iterator[str], limit: int | None) -> Iterator[str]:
         yield DOCUMENT_END
 
 
-def _open_source(source: Source) -> Iterator[str]:
-    if source == "python-docs":
-        return chain.from_iterable((*paragraphs, DOCUMENT_END) for _, paragraphs in installed_documents())
+def _open_source(source: Source, skip: int = 0) -> Iterator[str]:
     if isinstance(source, str) and source.startswith("hub:"):
-        return _dataset_paragraphs(_hub_rows(source.removeprefix("hub:")))
+        return _dataset_paragraphs(_hub_rows(source.removeprefix("hub:")), skip)
     if _saved_dataset_files(source):
-        return _dataset_paragraphs(_saved_rows(Path(source)))
-    return chain.from_iterable(map(_file_paragraphs, _text_files(source)))
+        return _dataset_paragraphs(_saved_rows(Path(source)), skip)
+    if source == "python-docs":
+        paragraphs = chain.from_iterable((*texts, DOCUMENT_END) for _, texts in installed_documents())
+    else:
+        paragraphs = chain.from_iterable(map(_file_paragraphs, _text_files(source)))
+    return _after_documents(paragraphs, skip)
+
+
+def _after_documents(paragraphs: Iterator[str], count: int) -> Iterator[str]:
+    """Drop paragraphs up to the end of document number `count`."""
+    while count:
+        count -= next(paragraphs, DOCUMENT_END) == DOCUMENT_END
+    return paragraphs
 
 
 def _file_paragraphs(path: Path) -> Iterator[str]:
@@ -388,8 +418,8 @@ def _hub_rows(name: str) -> Iterable[dict]:
     return load_dataset("/".join(parts[:2]), *parts[2:], split="train", streaming=True)
 
 
-def _dataset_paragraphs(rows: Iterable[dict]) -> Iterator[str]:
-    for row in rows:
+def _dataset_paragraphs(rows: Any, skip: int) -> Iterator[str]:
+    for row in rows.skip(skip) if skip else rows:
         if "text" not in row:
             raise ValueError(f"the data set has the columns {sorted(row)}; rename the one with the text to 'text'")
         for line in row["text"].splitlines():
@@ -484,16 +514,6 @@ def _progress_bar(shown: bool):
     from tqdm.auto import tqdm
 
     return tqdm(desc="preparing", unit="B", unit_scale=True, disable=not shown)
-
-
-def _reusable(folder: Path, identity: dict) -> Corpus | None:
-    """Open `folder` if it is the corpus of this identity; None if of another; an error if no corpus at all."""
-    if folder.is_dir() and not any(folder.iterdir()):
-        return None
-    meta = _read_meta(folder)
-    if any(meta.get(key) != value for key, value in identity.items()):
-        return None
-    return Corpus(folder, meta)
 
 
 def _read_meta(folder: Path) -> dict:

@@ -33,9 +33,9 @@ from companion.pretraining.corpus import Corpus, Source, prepare_corpus, read_pa
 from companion.pretraining.masking import MaskedBatches, continuation_pieces
 from companion.pretraining.objectives import PreTrainingObjective
 from companion.pretraining.segments import PairBatches
-from companion.pretraining.streaming import MEGABYTE, StreamedBatches
+from companion.pretraining.streaming import StreamedBatches, WindowReader
 from companion.tokenizer import Tokenizer
-from companion.training import Batch, History, TrainingSettings, batch_seed, train
+from companion.training import Batch, History, TrainingSettings, train
 
 logger = logging.getLogger(__name__)
 
@@ -108,8 +108,9 @@ class PretrainingConfig:
     limit : int, optional
         Read at most this many bytes of text.
     stream : float, optional
-        Megabytes of text to hold at a time: the source is prepared, trained on and forgotten window by window, for text
-        that is larger than the disk (see `companion.pretraining.streaming`). None prepares all of it once.
+        Megabytes of text to hold at a time, for text larger than the disk: see
+        `companion.pretraining.streaming.StreamedBatches`. A vocabulary is then learned from the first of these windows.
+        None prepares the whole text once.
     batch_size, max_tokens : int
         Rows of a batch, and tokens of a row.
     next_sentence : bool
@@ -159,9 +160,9 @@ class PretrainingConfig:
             raise ValueError(f"dropout={self.dropout} is not allowed; it must be a probability in [0, 1)")
         if self.validation_batches < 1:
             raise ValueError(f"validation_batches={self.validation_batches} is not allowed; it must be above 0")
-        if self.stream is not None:
-            _check_stream(self.stream, self.earlier, self.training.workers)
         self.phases  # noqa: B018  checked here, where they are given
+        if self.stream is not None:
+            self._check_stream()
 
     @property
     def phases(self) -> list[Phase]:
@@ -173,6 +174,20 @@ class PretrainingConfig:
             )
         main = Phase(left, self.batch_size, self.max_tokens, self.masking_probability, self.next_sentence)
         return [*self.earlier, main]
+
+    def _check_stream(self) -> None:
+        if not self.stream > 0:
+            raise ValueError(f"stream={self.stream} is not allowed; it must be a number of megabytes above 0, or None")
+        if self.earlier:
+            raise ValueError(
+                f"stream={self.stream} has one shape of rows; leave out earlier, or make it a run of its own whose "
+                "model the next takes as initial"
+            )
+        if self.training.workers:
+            raise ValueError(
+                f"workers={self.training.workers} would each read the whole text with stream={self.stream}; set "
+                "workers=0"
+            )
 
 
 @dataclass
@@ -253,15 +268,21 @@ def initial_model(config: PretrainingConfig, tokenizer: Tokenizer) -> BertForPre
 
 
 def learn_or_load_tokenizer(config: PretrainingConfig, progress: bool = True) -> Tokenizer:
-    """Return the tokenizer in the run's folder, else the one that is named, else a new one learned from the source."""
+    """Return the tokenizer in the run's folder, else the one that is named, else a new one learned from the source.
+
+    With `stream` it learns from the first window alone.
+    """
     folder = Path(config.folder) / "tokenizer"
     if (folder / "vocab.txt").is_file():
         return Tokenizer.from_pretrained(folder)
     if (name := config.tokenizer or config.initial) is not None:
         tokenizer = Tokenizer.from_pretrained(name)
     else:
-        limits = [size for size in (config.limit, config.stream and round(config.stream * MEGABYTE)) if size]
-        lines = (line for line in read_paragraphs(config.source, min(limits, default=None)) if line)
+        if config.stream is None:
+            paragraphs = read_paragraphs(config.source, config.limit)
+        else:
+            paragraphs = WindowReader(config.source, config.stream, config.limit).read_window()
+        lines = (line for line in paragraphs if line)
         sizes = {"vocab_size": config.vocab_size, "limit_alphabet": config.limit_alphabet}
         tokenizer = Tokenizer.train(lines, progress=progress, **sizes)
     tokenizer.save_pretrained(folder)
@@ -310,9 +331,9 @@ class TrainingBatches(Dataset):
 
     def __init__(self, config: PretrainingConfig, corpus: Corpus, tokenizer: Tokenizer) -> None:
         self.corpus = corpus
-        self.per_step = config.training.accumulation * process_count()
+        per_step = batches_a_step(config)
         steps = [phase.steps for phase in config.phases]
-        self.starts = [0, *(self.per_step * step for step in accumulate(steps[:-1]))]  # number of each phase's first
+        self.starts = [0, *(per_step * step for step in accumulate(steps[:-1]))]  # number of each phase's first
         self.phases = [
             PhaseBatches(config, phase, corpus, tokenizer, config.training.seed + index)
             for index, phase in enumerate(config.phases)
@@ -324,47 +345,40 @@ class TrainingBatches(Dataset):
 
     @property
     def identity(self) -> dict[str, Any]:
-        """What a checkpoint must share with a run that goes on from it."""
+        """What of the text a run that goes on must share."""
         return {name: self.corpus.meta[name] for name in ("source_checksum", "vocabulary_checksum", "limit")}
 
-    def reading(self, config: PretrainingConfig) -> tuple[dict[str, int], float | None]:
-        """Return the counts of the text, and how often a whole run reads it."""
-        corpus, phases = self.corpus, zip(config.phases, self.phases, strict=True)
-        counts = {"documents": corpus.num_documents, "sentences": corpus.num_sentences, "tokens": corpus.num_tokens}
-        return counts, sum(self.per_step * phase.steps / rows.steps_per_epoch for phase, rows in phases)
-
-
-class WindowedBatches(StreamedBatches):
-    """The batches of a run on text that is held window by window."""
-
-    def __init__(self, config: PretrainingConfig, tokenizer: Tokenizer) -> None:
-        (phase,) = config.phases
-        self.per_step = config.training.accumulation * process_count()
-        super().__init__(
-            config.source,
-            tokenizer,
-            Path(config.folder) / TRAIN,
-            config.stream,
-            lambda corpus, window: PhaseBatches(
-                config, phase, corpus, tokenizer, batch_seed(config.training.seed, window)
-            ),
-            config.limit,
-        )
-
-    def reading(self, config: PretrainingConfig) -> tuple[dict[str, int], float | None]:
-        """Return the counts of the windows that a whole run reads, and how often the source's end was reached."""
-        windows = self.seen(self.per_step * config.training.steps)
+    def text_seen(self, batches: int) -> tuple[dict[str, int], float]:
+        """Return what the text holds, and how often the first `batches` batches pass over it."""
         names = ("documents", "sentences", "tokens")
-        return {name: sum(getattr(window, name) for window in windows) for name in names}, windows[-1].rounds
+        ends = [*self.starts[1:], batches]
+        stretches = zip(self.starts, ends, self.phases, strict=True)
+        passes = sum((end - start) / rows.steps_per_epoch for start, end, rows in stretches)
+        return {name: getattr(self.corpus, f"num_{name}") for name in names}, passes
+
+
+def batches_a_step(config: PretrainingConfig) -> int:
+    """Return how many batches all processes together take in a step."""
+    return config.training.accumulation * process_count()
 
 
 def training_batches(
     config: PretrainingConfig, tokenizer: Tokenizer, progress: bool = True
-) -> TrainingBatches | WindowedBatches:
-    """Return the batches of the source, prepared in the run's folder as a whole or window by window."""
+) -> TrainingBatches | StreamedBatches:
+    """Prepare the source in the run's folder, or its windows as they are needed, and return the batches."""
     folder = Path(config.folder) / TRAIN
     if config.stream is not None:
-        return WindowedBatches(config, tokenizer)
+        return StreamedBatches(
+            config.source,
+            tokenizer,
+            folder,
+            lambda corpus, seed: PhaseBatches(config, config.phases[-1], corpus, tokenizer, seed),
+            megabytes=config.stream,
+            limit=config.limit,
+            seed=config.training.seed,
+            settings=batch_settings(config),
+            progress=progress,
+        )
     corpus = prepare_corpus(config.source, tokenizer, folder, limit=config.limit, progress=progress)
     return TrainingBatches(config, corpus, tokenizer)
 
@@ -395,16 +409,20 @@ def evaluate(
     return {f"validation_{name}": value / counts[name.partition("_")[0]] for name, value in totals.items()}
 
 
-def run_identity(config: PretrainingConfig, batches: TrainingBatches | WindowedBatches) -> dict[str, Any]:
+def run_identity(config: PretrainingConfig, batches: TrainingBatches | StreamedBatches) -> dict[str, Any]:
     """Return what a checkpoint must share with a run that goes on from it, beside the training settings."""
+    return batch_settings(config) | batches.identity
+
+
+def batch_settings(config: PretrainingConfig) -> dict[str, Any]:
+    """Return what decides how batches are made of a text, and dropout."""
     names = ("batch_size", "max_tokens", "next_sentence", "masking_probability", "whole_words", "dropout")
     earlier = [dataclasses.asdict(phase) for phase in config.earlier]
-    settings = {name: getattr(config, name) for name in names} | {"earlier": earlier}
-    return settings | batches.identity
+    return {name: getattr(config, name) for name in names} | {"earlier": earlier}
 
 
 def run_record(
-    config: PretrainingConfig, batches: TrainingBatches | WindowedBatches, history: History
+    config: PretrainingConfig, batches: TrainingBatches | StreamedBatches, history: History
 ) -> dict[str, Any]:
     """Return everything that is needed to judge the run and to repeat it."""
     settings = dataclasses.asdict(config) | {"folder": Path(config.folder).name, "source": _names(config.source)}
@@ -412,16 +430,17 @@ def run_record(
         settings[name] = None if settings[name] is None else "/".join(Path(settings[name]).parts[-2:])
     settings["validation"] = None if config.validation is None else _names(config.validation)
     device = best_device(config.training.device)
-    training, (counts, passes) = config.training, batches.reading(config)
-    positions = sum(batches.per_step * phase.steps * phase.batch_size * phase.max_tokens for phase in config.phases)
+    training, per_step = config.training, batches_a_step(config)
+    positions = sum(per_step * phase.steps * phase.batch_size * phase.max_tokens for phase in config.phases)
+    counts, passes = batches.text_seen(per_step * training.steps)
     return {
         "name": Path(config.folder).name,
         "date": time.strftime("%Y-%m-%d", time.gmtime()),
         "config": settings,
-        "corpus": {k: batches.identity[k] for k in ("source_checksum", "vocabulary_checksum")} | counts,
+        "corpus": {name: batches.identity[name] for name in ("source_checksum", "vocabulary_checksum")} | counts,
         "steps": history.step,
         "positions_seen": positions,
-        "passes_over_the_corpus": round(passes, 3),
+        "passes_over_the_corpus": None if passes is None else round(passes, 3),
         "seconds": round(history.seconds),
         "hardware": {
             "device": device_name(device),
@@ -449,17 +468,6 @@ def save_result(result: PretrainingResult, config: PretrainingConfig) -> None:
     model.config = trained
     result.tokenizer.save_pretrained(folder / "model")
     write_json(folder / "record.json", result.record)
-
-
-def _check_stream(megabytes: float, earlier: Sequence[Phase], workers: int) -> None:
-    if megabytes <= 0:
-        raise ValueError(f"stream={megabytes} is not allowed; it must be a number of megabytes above 0")
-    if earlier:
-        raise ValueError(
-            "stream and earlier do not go together; train the first rows as a run of its own (initial=...)"
-        )
-    if workers:
-        raise ValueError(f"workers={workers} and stream do not go together: a window is kept once; pass workers=0")
 
 
 def _names(source: Source) -> list[str] | str:

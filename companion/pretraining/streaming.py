@@ -1,24 +1,24 @@
-"""Text that is larger than the disk: prepared, trained on and forgotten window by window.
+"""Text larger than the disk: windows of whole documents, tokenised, trained on and replaced one after the other.
 
-A window holds whole documents, the next ones of the source; at the source's end they go on with its first. What a
-window holds depends on nothing but the source, the tokenizer and the size of windows, and where it begins is kept in a
-ledger. So batch number n stays the same batch, whoever asks for it and when, and a run resumes as exactly as on a
-prepared corpus.
+At the source's end the reading begins anew, as often as the steps need. What a window was is written down in a small
+ledger, so that a run goes on from any batch without tokenising what came before it.
 """
 
 from __future__ import annotations
 
-import hashlib
+import dataclasses
 import json
-import logging
 import os
+import shutil
 from bisect import bisect_right
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict, dataclass
-from itertools import islice
+from collections import deque
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from itertools import chain, islice
 from pathlib import Path
-from typing import Protocol
+from typing import Any, NamedTuple, Protocol
 
+import numpy as np
 from torch.utils.data import Dataset
 
 from companion.devices import process_count
@@ -27,24 +27,41 @@ from companion.pretraining.corpus import (
     DOCUMENT_END,
     BatchTokenizer,
     Corpus,
-    CorpusError,
     Source,
-    read_paragraphs,
-    source_checksum,
-    source_files,
-    vocabulary_checksum,
+    corpus_identity,
+    raw_paragraphs,
+    reusable_corpus,
     write_corpus,
 )
 from companion.training import Batch
 
-logger = logging.getLogger(__name__)
-
-LEDGER, WINDOW = "windows.json", "window"
+LEDGER = "windows.json"
 MEGABYTE = 1_000_000
 
 
-class Batches(Protocol):
-    """What is made of a window."""
+class Place(NamedTuple):
+    """A place in a source that is read over and over: full passes, then ends of documents and bytes of this pass."""
+
+    passes: int = 0
+    documents: int = 0
+    size: int = 0
+
+
+@dataclass(frozen=True)
+class Window:
+    """An entry of the ledger: the batches of a window, where it begins and ends in the source, and what it holds."""
+
+    first_batch: int
+    batches: int
+    start: Place
+    end: Place
+    documents: int
+    sentences: int
+    tokens: int
+
+
+class WindowBatches(Protocol):
+    """The batches of one window, as `companion.pretraining.run.PhaseBatches` has them."""
 
     steps_per_epoch: int
 
@@ -52,39 +69,92 @@ class Batches(Protocol):
         """Return batch `number` of the window."""
 
 
-@dataclass(frozen=True)
-class Window:
-    """One line of the ledger: the first batch of a window, how many it has, and its first and last paragraph.
+class WindowReader:
+    """Reads a source window by window, from `place` on and without end.
 
-    `start` and `end` count the paragraphs of the source before the window and up to its end; `rounds` how often the
-    source's end was passed up to the window's end.
-    """
-
-    first_batch: int
-    batches: int
-    start: int
-    end: int
-    rounds: int
-    documents: int
-    sentences: int
-    tokens: int
-
-
-class StreamedBatches(Dataset):
-    """Batches of a source that is held window by window; only the window in use is on the disk.
+    A window closes with the document with which it passes `megabytes` of UTF-8. Where only one document would be left
+    for the next, which could then have no pairs, it takes that one too.
 
     Parameters
     ----------
     source, limit
         As in `companion.pretraining.corpus.read_paragraphs`.
+    megabytes : float
+    place : Place, optional
+        Where the next window begins; moves on while one is read.
+    """
+
+    def __init__(self, source: Source, megabytes: float, limit: int | None = None, place: Place | None = None) -> None:
+        self.source, self.megabytes, self.limit, self.place = source, megabytes, limit, place or Place()
+        self._ahead: deque[tuple[list[str], Place]] = deque()
+
+    def read_window(self) -> Iterator[str]:
+        """Yield the paragraphs of the next window, and an empty string after each document."""
+        start = self.place
+        if not self._ahead:
+            self._documents = self._read_documents()
+            self._ahead.extend(islice(self._documents, 2))
+        while self._ahead:
+            paragraphs, self.place = self._ahead.popleft()
+            yield from (*paragraphs, DOCUMENT_END)
+            self._ahead.extend(islice(self._documents, 1))
+            if self.place.size - start.size > self.megabytes * MEGABYTE and len(self._ahead) == 2:
+                return
+        self.place = Place(start.passes + 1)
+
+    def _read_documents(self) -> Iterator[tuple[list[str], Place]]:
+        """Yield the documents of this pass that are not empty, and where each ends."""
+        passes, documents, size = self.place
+        left = None if self.limit is None else self.limit - size
+        document: list[str] = []
+        held = 0
+        for paragraph in chain(raw_paragraphs(self.source, left, skip=documents), [DOCUMENT_END]):
+            if paragraph != DOCUMENT_END:
+                document.append(paragraph)
+                held += len(paragraph.encode())
+                self._check_size(held, documents)
+                continue
+            documents, size = documents + 1, size + held
+            if document:
+                yield document, Place(passes, documents, size)
+            document, held = [], 0
+
+    def _check_size(self, held: int, documents: int) -> None:
+        if held > self.megabytes * MEGABYTE:
+            raise ValueError(
+                f"stream={self.megabytes} megabytes are too few: document {documents + 1} of the text is longer; pass "
+                "a larger stream, or put empty lines between the documents of the text"
+            )
+
+
+class StreamedBatches(Dataset):
+    """The batches of window after window: ``batches[number]`` depends on the arguments here and the number alone.
+
+    Window k has the batches of one epoch of `make_batches` on it, with a seed of its own. It is tokenised into
+    `folder` when one of its batches is asked for, after the window before has been removed. Several processes each
+    read the whole source, into folders of their own below `folder`; the first one keeps the ledger beside it.
+
+    Parameters
+    ----------
+    source, limit, megabytes
+        As in `WindowReader`.
     tokenizer : Tokenizer
     folder : str or Path
-        For the window and the ledger. Every process of several has a folder of its own in it.
-    megabytes : float
-        A window is closed with the document with which it passes this many million bytes (UTF-8), or, if it began with
-        the source, with the source.
+        Of the window in use, a `Corpus`.
     make_batches : callable
-        Makes the batches of a window from its `Corpus` and its number, always the same of the same.
+        Returns the batches of a corpus for a seed.
+    seed : int
+    settings : dict
+        What else decides the batches, for the ledger: values that JSON can hold.
+    progress : bool
+        Show a progress bar for each window.
+
+    Attributes
+    ----------
+    identity : dict
+        What a run that goes on must share: checksums of names and sizes of the source and of the vocabulary, the limit.
+    windows : list of Window
+        Those seen so far, in this run or the one that it goes on from.
     """
 
     def __init__(
@@ -92,151 +162,108 @@ class StreamedBatches(Dataset):
         source: Source,
         tokenizer: BatchTokenizer,
         folder: str | Path,
+        make_batches: Callable[[Corpus, int], WindowBatches],
+        *,
         megabytes: float,
-        make_batches: Callable[[Corpus, int], Batches],
         limit: int | None = None,
+        seed: int = 0,
+        settings: dict[str, Any] | None = None,
+        progress: bool = True,
     ) -> None:
-        self.source, self.tokenizer, self.megabytes, self.limit = source, tokenizer, megabytes, limit
-        self.folder = Path(folder) / f"rank-{os.environ.get('RANK', '0')}" if process_count() > 1 else Path(folder)
-        self.make_batches = make_batches
-        self.identity = {
-            "source_checksum": stream_checksum(source),
-            "vocabulary_checksum": vocabulary_checksum(tokenizer),
-            "limit": limit,
-            "stream": megabytes,
-        }
-        self.windows: list[Window] = self._read_ledger()
-        self._opened: int | None = None
-        self._reader: tuple[int, Iterator[tuple[str, int, int]]] | None = (
-            None  # stands before the window of this number
-        )
+        rank, self.several = int(os.environ.get("RANK", "0")), process_count() > 1
+        self.folder = Path(folder) / f"rank-{rank}" if self.several else Path(folder)
+        self.ledger, self.writes_ledger = Path(folder).with_name(LEDGER), rank == 0
+        self.source, self.tokenizer, self.make_batches, self.seed = source, tokenizer, make_batches, seed
+        self.progress = progress and rank == 0
+        self.identity = corpus_identity(source, tokenizer, limit, contents=False) | {"stream": megabytes}
+        self.settings = json.loads(json.dumps({**self.identity, **(settings or {}), "seed": seed}))
+        self.windows = self._read_ledger()
+        self.reader = WindowReader(source, megabytes, limit)
+        self.opened: int | None = None
+        self.batches: WindowBatches | None = None
 
     def __getitem__(self, number: int) -> Batch:
         """Return batch `number`, counted from 0 and without end."""
+        index = self.find(number)
+        if index != self.opened:
+            self._open(index)
+        return self.batches[number - self.windows[index].first_batch]
+
+    def find(self, number: int) -> int:
+        """Return which window holds batch `number`; windows not seen before are gone through."""
+        if number < 0:
+            raise IndexError(f"number={number} is negative; batches count from 0")
         while not self.windows or number >= self.windows[-1].first_batch + self.windows[-1].batches:
             self._open(len(self.windows))
-        index = bisect_right([window.first_batch for window in self.windows], number) - 1
-        self._open(index)
-        return self._batches[number - self.windows[index].first_batch]
+        return bisect_right(self.windows, number, key=lambda window: window.first_batch) - 1
 
-    def seen(self, batches: int) -> Sequence[Window]:
-        """Return the windows of the first `batches` batches."""
-        return [window for window in self.windows if window.first_batch < batches]
+    def text_seen(self, batches: int) -> tuple[dict[str, int], float | None]:
+        """Return what the windows of the first `batches` batches hold, and how often these pass over the source.
+
+        Text is counted once, however often it is read. The passes are None if the end of the source is not reached.
+        """
+        seen = self.windows[: self.find(batches - 1) + 1]
+        first = [window for window in seen if window.start.passes == 0]
+        counts = {name: sum(getattr(w, name) for w in first) for name in ("documents", "sentences", "tokens")}
+        return counts, batches / sum(w.batches for w in first) if first[-1].end.passes else None
 
     def _open(self, index: int) -> None:
-        """Have window `index` on the disk and its batches at hand; enter it in the ledger if it is new."""
-        if index == self._opened:
-            return
-        corpus, end, rounds = self._prepare(index)
+        """Open window `index`, and enter it in the ledger if it is the first that is not there."""
+        start = self.windows[index - 1].end if index else Place()
+        identity = self.identity | {"window": index}
+        self.opened = self.batches = None  # lets go of the files
+        self._remove_leftovers()
+        corpus = reusable_corpus(self.folder, identity)
+        if corpus is None or index == len(self.windows):
+            del corpus
+            corpus = self._write(start, identity)
         try:
-            batches = self.make_batches(corpus, index)
+            self.batches = self.make_batches(corpus, window_seed(self.seed, index))
         except ValueError as error:
-            raise ValueError(f"a window of stream={self.megabytes} megabytes is too small: {error}") from error
+            if corpus.num_documents > 1:
+                raise
+            message = f"window {index} of stream={self.reader.megabytes}: {error}, or a larger stream"
+            raise ValueError(message) from error
+        self.opened = index
         if index == len(self.windows):
-            last = self.windows[-1] if self.windows else None
-            first = 0 if last is None else last.first_batch + last.batches
-            start = 0 if last is None else last.end
-            counts = (corpus.num_documents, corpus.num_sentences, corpus.num_tokens)
-            self.windows.append(Window(first, batches.steps_per_epoch, start, end, rounds, *counts))
-            rows = [asdict(window) for window in self.windows]
-            write_json(self.folder / LEDGER, {"identity": self.identity, "windows": rows})
-        self._opened, self._batches = index, batches
+            self._enter(corpus, start)
 
-    def _prepare(self, index: int) -> tuple[Corpus, int, int]:
-        """Return the corpus of a window, from the disk if it is there, where it ends and after how many rounds."""
-        known = self.windows[index] if index < len(self.windows) else None
-        target = self.folder / WINDOW
-        identity = {**self.identity, "window": index}
-        if known is not None and (corpus := _stored(target, identity)) is not None:
-            return corpus, known.end, known.rounds
-        previous = self.windows[index - 1] if index else None
-        start, rounds = (previous.end, previous.rounds) if previous else (0, 0)
-        reader = self._reader[1] if self._reader is not None and self._reader[0] == index else None
-        self._reader = None  # until the window is whole
-        reader = reader or endless_paragraphs(self.source, start, rounds, self.limit)
-        end = Cursor(start, rounds)
-        paragraphs = take_window(reader, self.megabytes * MEGABYTE, end)
-        corpus = write_corpus(paragraphs, self.tokenizer, target, identity, progress=False)
-        logger.info("window %d: %d documents, %d tokens", index, corpus.num_documents, corpus.num_tokens)
-        self._reader = (index + 1, reader)
-        return corpus, end.place, end.rounds
+    def _write(self, start: Place, identity: dict[str, Any]) -> Corpus:
+        """Tokenise the window that begins at `start` in the place of the one on disk."""
+        shutil.rmtree(self.folder, ignore_errors=True)  # first, so that two never lie there
+        if self.reader.place != start:
+            self.reader = WindowReader(self.source, self.reader.megabytes, self.reader.limit, start)
+        meta = {**identity, "source": str(self.source)}
+        return write_corpus(self.reader.read_window(), self.tokenizer, self.folder, meta, self.progress)
+
+    def _remove_leftovers(self) -> None:
+        """Remove what a killed process was writing, and windows of several processes where there is now one."""
+        leftovers = list(self.folder.parent.glob(f".{self.folder.name}.*.partial"))
+        if not self.several:
+            leftovers += self.folder.glob("rank-*")
+        for folder in leftovers:
+            shutil.rmtree(folder, ignore_errors=True)
+
+    def _enter(self, corpus: Corpus, start: Place) -> None:
+        first = self.windows[-1].first_batch + self.windows[-1].batches if self.windows else 0
+        counts = corpus.num_documents, corpus.num_sentences, corpus.num_tokens
+        self.windows.append(Window(first, self.batches.steps_per_epoch, start, self.reader.place, *counts))
+        if self.writes_ledger:
+            rows = [dataclasses.asdict(window) for window in self.windows]
+            write_json(self.ledger, {"settings": self.settings, "windows": rows})
 
     def _read_ledger(self) -> list[Window]:
-        """Return the windows that the ledger knows; a lost one, or one of other text, is made anew."""
+        """Return the windows that the ledger holds; none if there is no ledger, or that of other batches."""
         try:
-            content = json.loads((self.folder / LEDGER).read_text(encoding="utf-8"))
-            windows = [Window(**row) for row in content["windows"]]
+            ledger = json.loads(self.ledger.read_text(encoding="utf-8"))
+            if ledger["settings"] != self.settings:
+                return []
+            places = [{name: Place(*row[name]) for name in ("start", "end")} for row in ledger["windows"]]
+            return [Window(**row | place) for row, place in zip(ledger["windows"], places, strict=True)]
         except (OSError, ValueError, KeyError, TypeError):
-            return []
-        return windows if content["identity"] == self.identity else []
+            return []  # lost or damaged: the windows are gone through again
 
 
-@dataclass
-class Cursor:
-    """Where a window ends: paragraphs of the source before that place, and how often its end was passed."""
-
-    place: int
-    rounds: int
-
-
-def endless_paragraphs(
-    source: Source, skip: int = 0, rounds: int = 0, limit: int | None = None
-) -> Iterator[tuple[str, int, int]]:
-    """Yield the paragraphs of a source from the one after the first `skip` on, again and again.
-
-    Yields
-    ------
-    str
-        The paragraph, empty after each document.
-    int
-        How many paragraphs of the source there are up to here; 0 at the source's end.
-    int
-        How often the source's end was reached, this place included; `rounds` at first.
-
-    Raises
-    ------
-    ValueError
-        If the source holds no text.
-    """
-    while True:
-        reader = islice(read_paragraphs(source, limit), skip, None)
-        paragraph = next(reader, None)
-        if paragraph is None and not skip:
-            raise ValueError(f"source={source!r} holds no text with limit={limit}")
-        while paragraph is not None:
-            following = next(reader, None)
-            skip += 1
-            yield (paragraph, skip, rounds) if following is not None else (paragraph, 0, rounds + 1)
-            paragraph = following
-        skip, rounds = 0, rounds + 1
-
-
-def take_window(reader: Iterator[tuple[str, int, int]], size: float, cursor: Cursor) -> Iterator[str]:
-    """Yield paragraphs up to the document that passes `size` bytes; move `cursor` to where the last one ends."""
-    start, first_round, taken = cursor.place, cursor.rounds, 0
-    for paragraph, cursor.place, cursor.rounds in reader:
-        yield paragraph
-        taken += len(paragraph.encode())
-        whole = cursor.rounds > first_round and cursor.place >= start  # all of it, which is less than a window
-        if paragraph == DOCUMENT_END and (taken >= size or whole):
-            return
-
-
-def stream_checksum(source: Source) -> str:
-    """Return a SHA-256 of the names and sizes of the files of a source, which may be too long to be read for it.
-
-    Other sources: as in `companion.pretraining.corpus.source_checksum`.
-    """
-    if (files := source_files(source)) is None:
-        return source_checksum(source)
-    lines = "\n".join(f"{file.stat().st_size}  {file.name}" for file in files)
-    return hashlib.sha256(lines.encode()).hexdigest()
-
-
-def _stored(folder: Path, identity: dict) -> Corpus | None:
-    """Open the window on the disk if it is the one wanted."""
-    try:
-        corpus = Corpus.open(folder)
-    except CorpusError:
-        return None
-    return corpus if all(corpus.meta.get(key) == value for key, value in identity.items()) else None
+def window_seed(seed: int, index: int) -> int:
+    """Return the seed of window `index` of a run with `seed`."""
+    return int(np.random.SeedSequence([seed, index], spawn_key=(2,)).generate_state(1)[0])
