@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import shlex
@@ -96,3 +97,13 @@ def test_every_linked_file_exists():
     targets = re.findall(r"\]\((?!https?:)([^)#]+)", README)
     assert targets
     assert [target for target in targets if not (ROOT / target).exists()] == []
+
+
+def test_the_figures_are_those_of_the_record():
+    record = json.loads((ROOT / "book" / "results" / "pretraining-speed.json").read_text(encoding="utf-8"))
+    text = " ".join(README.split())
+    small, large = ({(r["ours"], r["theirs"]): r for r in case["comparisons"]} for case in record["cases"])
+    first, both = ("companion bf16", "Trainer fp32"), ("companion bf16", "Trainer bf16")
+    assert f"{small[first]['speed']:.1f} times as fast in {small[first]['memory']:.0%} of the memory" in text
+    assert f"{large[first]['speed']:.1f} times in {large[first]['memory']:.0%} with 30,522" in text
+    assert f"with both in bf16, {small[both]['speed']:.1f} and {large[both]['speed']:.1f} times" in text

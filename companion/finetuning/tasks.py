@@ -47,8 +47,8 @@ class Task:
     scores : dict of str to callable
         Name to ``score(truth, predicted)``, the usual one of the set first.
     epochs : int
-        Passes over its training part: 3, as Devlin et al. (2019, section 4.1) take for GLUE, less for the largest set and
-        more for the small ones with many labels.
+        Passes over its training part: 3, as Devlin et al. (2019, section 4.1) take for GLUE, fewer over the largest set
+        and more over small ones with many labels.
     label : str
     is_regression : bool
         Whether the labels are numbers on a scale.
