@@ -31,7 +31,7 @@ test: lint $(PAGES)
 	$(PYTEST) $(NBVAL) -n 2 --dist loadscope tests book
 
 unit: $(READY)
-	$(PYTEST) -n 2 --dist loadscope tests --ignore tests/test_book.py
+	$(PYTEST) -n 2 --dist loadscope tests --ignore tests/pages/test_book.py
 
 check-notebooks: $(READY)
 	$(BIN)/ruff check --quiet --fix $(or $(ONLY),book)

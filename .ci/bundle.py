@@ -16,9 +16,9 @@ from typing import Any
 
 import torch
 
-from companion.files import atomic_file, write_json
-from companion.heads import BertForPreTraining
-from companion.tokenizer import Tokenizer
+from companion.model.heads import BertForPreTraining
+from companion.support.files import atomic_file, write_json
+from companion.text.tokenizer import Tokenizer
 
 ROOT = Path(__file__).resolve().parent.parent
 

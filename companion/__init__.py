@@ -11,29 +11,29 @@ from typing import TYPE_CHECKING, Any
 
 _HOMES = {
     "BertConfig": "companion.config",
-    "BertForMaskedLM": "companion.heads",
-    "BertForPreTraining": "companion.heads",
-    "BertForQuestionAnswering": "companion.heads",
-    "BertForSequenceClassification": "companion.heads",
-    "BertForTokenClassification": "companion.heads",
-    "BertModel": "companion.encoder",
-    "Tokenizer": "companion.tokenizer",
-    "load_dataset": "companion.datasets",
-    "seed_everything": "companion.devices",
+    "BertForMaskedLM": "companion.model.heads",
+    "BertForPreTraining": "companion.model.heads",
+    "BertForQuestionAnswering": "companion.model.heads",
+    "BertForSequenceClassification": "companion.model.heads",
+    "BertForTokenClassification": "companion.model.heads",
+    "BertModel": "companion.model.encoder",
+    "Tokenizer": "companion.text.tokenizer",
+    "load_dataset": "companion.data.labelled",
+    "seed_everything": "companion.support.devices",
 }
 __all__ = sorted(_HOMES)
 
 if TYPE_CHECKING:
     from companion.config import BertConfig as BertConfig
-    from companion.datasets import load_dataset as load_dataset
-    from companion.devices import seed_everything as seed_everything
-    from companion.encoder import BertModel as BertModel
-    from companion.heads import BertForMaskedLM as BertForMaskedLM
-    from companion.heads import BertForPreTraining as BertForPreTraining
-    from companion.heads import BertForQuestionAnswering as BertForQuestionAnswering
-    from companion.heads import BertForSequenceClassification as BertForSequenceClassification
-    from companion.heads import BertForTokenClassification as BertForTokenClassification
-    from companion.tokenizer import Tokenizer as Tokenizer
+    from companion.data.labelled import load_dataset as load_dataset
+    from companion.model.encoder import BertModel as BertModel
+    from companion.model.heads import BertForMaskedLM as BertForMaskedLM
+    from companion.model.heads import BertForPreTraining as BertForPreTraining
+    from companion.model.heads import BertForQuestionAnswering as BertForQuestionAnswering
+    from companion.model.heads import BertForSequenceClassification as BertForSequenceClassification
+    from companion.model.heads import BertForTokenClassification as BertForTokenClassification
+    from companion.support.devices import seed_everything as seed_everything
+    from companion.text.tokenizer import Tokenizer as Tokenizer
 
 try:
     __version__ = version("bert-companion")

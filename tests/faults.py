@@ -31,82 +31,90 @@ class Fault(NamedTuple):
 
 
 FAULTS = [
-    Fault("root of d left out", "attention.py", " / math.sqrt(query.shape[-1])", "", "attention"),
-    Fault("mask inverted, by hand", "attention.py", "masked_fill(~mask,", "masked_fill(mask,", "attention"),
+    Fault("root of d left out", "model/attention.py", " / math.sqrt(query.shape[-1])", "", "attention"),
+    Fault("mask inverted, by hand", "model/attention.py", "masked_fill(~mask,", "masked_fill(mask,", "attention"),
     Fault(
         "softmax over the queries",
-        "attention.py",
+        "model/attention.py",
         "torch.softmax(scores, dim=-1)",
         "torch.softmax(scores, dim=-2)",
         "attention",
     ),
     Fault(
         "padding not masked",
-        "encoder.py",
+        "model/encoder.py",
         "None if attention_mask is None else padding_mask(attention_mask)",
         "None",
         "encoder parity",
     ),
-    Fault("dropout active in evaluation", "dropout.py", "if not training or p == 0.0:", "if p == 0.0:", "dropout"),
+    Fault(
+        "dropout active in evaluation", "model/dropout.py", "if not training or p == 0.0:", "if p == 0.0:", "dropout"
+    ),
     Fault(
         "attention dropout in evaluation",
-        "attention.py",
+        "model/attention.py",
         "self.weights_dropout.p if self.training else 0.0",
         "self.weights_dropout.p",
         "attention",
     ),
     Fault(
-        "dropout without rescaling", "dropout.py", "scale = 1.0 / (1.0 - dropped / LEVELS)", "scale = 1.0", "dropout"
+        "dropout without rescaling",
+        "model/dropout.py",
+        "scale = 1.0 / (1.0 - dropped / LEVELS)",
+        "scale = 1.0",
+        "dropout",
     ),
-    Fault("segments dropped", "embeddings.py", "vectors + places + segments", "vectors + places", "embeddings"),
-    Fault("positions dropped", "embeddings.py", "vectors + places + segments", "vectors + segments", "embeddings"),
+    Fault("segments dropped", "model/embeddings.py", "vectors + places + segments", "vectors + places", "embeddings"),
+    Fault(
+        "positions dropped", "model/embeddings.py", "vectors + places + segments", "vectors + segments", "embeddings"
+    ),
     Fault(
         "LayerNorm eps 1e-5",
-        "encoder.py",
+        "model/encoder.py",
         "self.attention_norm = nn.LayerNorm(config.hidden_size, eps=config.layer_norm_eps)",
         "self.attention_norm = nn.LayerNorm(config.hidden_size, eps=1e-5)",
         "encoder parity",
     ),
-    Fault("ReLU instead of GELU", "encoder.py", 'if name == "relu":', 'if name != "gelu_new":', "encoder parity"),
+    Fault("ReLU instead of GELU", "model/encoder.py", 'if name == "relu":', 'if name != "gelu_new":', "encoder parity"),
     Fault(
         "residual left out",
-        "encoder.py",
+        "model/encoder.py",
         "self.feed_forward_norm(hidden + self.dropout",
         "self.feed_forward_norm(self.dropout",
         "encoder parity",
     ),
-    Fault("pooler on the last token", "encoder.py", "hidden[:, 0]", "hidden[:, -1]", "encoder parity"),
+    Fault("pooler on the last token", "model/encoder.py", "hidden[:, 0]", "hidden[:, -1]", "encoder parity"),
     Fault(
         "initialisation twice as wide",
-        "encoder.py",
+        "model/encoder.py",
         "nn.init.normal_(part.weight, std=std)",
         "nn.init.normal_(part.weight, std=2 * std)",
         "encoder heads",
     ),
-    Fault("decoder bias lost", "heads.py", "token_embeddings, self.bias)", "token_embeddings)", "heads parity"),
-    Fault("ignore_index=0", "heads.py", "ignore_index=IGNORED", "ignore_index=0", "heads parity"),
+    Fault("decoder bias lost", "model/heads.py", "token_embeddings, self.bias)", "token_embeddings)", "heads parity"),
+    Fault("ignore_index=0", "model/heads.py", "ignore_index=IGNORED", "ignore_index=0", "heads parity"),
     Fault(
         "mean over ignored labels",
-        "heads.py",
+        "model/heads.py",
         "(labels != IGNORED).sum().clamp(min=1)",
         "labels.numel()",
         "heads parity",
     ),
     Fault(
         "gamma and beta swapped",
-        "checkpoints.py",
+        "model/checkpoints.py",
         r"""re.sub(r"\.gamma$", ".weight", re.sub(r"\.beta$", ".bias", name))""",
         r"""re.sub(r"\.gamma$", ".bias", re.sub(r"\.beta$", ".weight", name))""",
         "checkpoints",
     ),
     Fault(
         "query and key swapped on file",
-        "checkpoints.py",
+        "model/checkpoints.py",
         '("attention.query", "attention.self.query"),\n    ("attention.key", "attention.self.key"),',
         '("attention.query", "attention.self.key"),\n    ("attention.key", "attention.self.query"),',
         "parity",
     ),
-    Fault("missing weights accepted", "checkpoints.py", "    if problems:\n", "    if False:\n", "checkpoints"),
+    Fault("missing weights accepted", "model/checkpoints.py", "    if problems:\n", "    if False:\n", "checkpoints"),
     Fault("80/10/10 becomes 100/0/0", "pretraining/masking.py", "chosen & (kinds < mask_share)", "chosen", "masking"),
     Fault(
         "random share ignored",
@@ -180,61 +188,63 @@ FAULTS = [
     ),
     Fault(
         "resume forgets the generators",
-        "training.py",
+        "training/loop.py",
         "seed_everything(batch_seed(self.settings.seed, number))",
         "pass",
         "training",
     ),
     Fault(
         "resume forgets the optimiser",
-        "training.py",
+        "training/loop.py",
         "self.accelerator.load_state(str(target))",
         "from safetensors.torch import load_model; load_model(self.step, target / 'model.safetensors')",
         "training",
     ),
     Fault(
         "resume repeats batches",
-        "training.py",
+        "training/loop.py",
         "range(self.history.step, self.settings.steps)",
         "range(self.settings.steps - self.history.step)",
         "training",
     ),
-    Fault("warm-up left out", "training.py", "    if step < warmup:\n", "    if False:\n", "training"),
-    Fault("decay on biases", "training.py", '"weight_decay": 0.0}', '"weight_decay": weight_decay}', "training"),
+    Fault("warm-up left out", "training/schedule.py", "    if step < warmup:\n", "    if False:\n", "training"),
+    Fault(
+        "decay on biases", "training/optimisers.py", '"weight_decay": 0.0}', '"weight_decay": weight_decay}', "training"
+    ),
     Fault(
         "mean of batch means",
-        "training.py",
+        "training/loop.py",
         "losses[name] / counts[name]",
         "losses[name] / self.objective.counts(batch)[name] / len(batches)",
         "training",
     ),
-    Fault("no clipping", "training.py", "if self.settings.max_grad_norm is not None:", "if False:", "training"),
-    Fault("gradients kept", "training.py", "self.optimizer.zero_grad(set_to_none=True)", "pass", "training"),
-    Fault("NaN goes unnoticed", "training.py", "if not math.isfinite(value):", "if False:", "training"),
+    Fault("no clipping", "training/loop.py", "if self.settings.max_grad_norm is not None:", "if False:", "training"),
+    Fault("gradients kept", "training/loop.py", "self.optimizer.zero_grad(set_to_none=True)", "pass", "training"),
+    Fault("NaN goes unnoticed", "training/loop.py", "if not math.isfinite(value):", "if False:", "training"),
     Fault(
         "validation of the last weights",
-        "training.py",
+        "training/loop.py",
         "validate(self.model if self.average is None else self.average.module.eval())",
         "validate(self.model)",
         "training",
     ),
     Fault(
         "resume forgets the average",
-        "training.py",
+        "training/loop.py",
         "self.accelerator.register_for_checkpointing(self.average)",
         "pass",
         "training",
     ),
     Fault(
         "a phase begins in its middle",
-        "pretraining/run.py",
+        "pretraining/batches.py",
         "self.phases[phase][number - self.starts[phase]]",
         "self.phases[phase][number]",
         "pretrain",
     ),
     Fault(
         "the last phase only",
-        "pretraining/run.py",
+        "pretraining/batches.py",
         "bisect_right(self.starts, number) - 1",
         "len(self.starts) - 1",
         "pretrain",
@@ -269,41 +279,41 @@ FAULTS = [
     ),
     Fault(
         "half-written files kept",
-        "files.py",
+        "support/files.py",
         "        temporary.unlink(missing_ok=True)\n",
         "        os.replace(temporary, path)\n",
         "files",
     ),
     Fault(
         "longest match not first",
-        "wordpiece.py",
+        "text/wordpiece.py",
         "range(min(len(word), start + self._longest), start, -1)",
         "range(start + 1, min(len(word), start + self._longest) + 1)",
         "wordpiece",
     ),
-    Fault("accents kept", "tokenizer.py", "strip_accents=strip_accents", "strip_accents=False", "tokenizer"),
+    Fault("accents kept", "text/tokenizer.py", "strip_accents=strip_accents", "strip_accents=False", "tokenizer"),
     Fault(
         "predictions in sorted order",
-        "finetuning/estimator.py",
+        "training/inference.py",
         "logits[indices] = model(**batch).logits.float().cpu()",
         "logits[: len(indices)] = model(**batch).logits.float().cpu()",
         "classifier",
     ),
     Fault(
         "attention mask of ones",
-        "finetuning/batching.py",
+        "training/batching.py",
         "torch.from_numpy(inside.astype(np.int64))",
         "torch.ones(inside.shape, dtype=torch.int64)",
         "batching",
     ),
     Fault(
         "padding counts in the mean",
-        "applications/search.py",
+        "applications/search/vectors.py",
         "(hidden * is_token).sum(1) / is_token.sum(1).clamp(min=1)",
         "hidden.mean(1)",
         "search",
     ),
-    Fault("claim never fails", "checks.py", "if not bool(condition):", "if False:", "checks"),
+    Fault("claim never fails", "show/claims.py", "if not bool(condition):", "if False:", "checks"),
 ]
 
 
@@ -318,7 +328,7 @@ def copy_project(folder: Path) -> None:
 
 def run_tests(folder: Path, names: str) -> str | None:
     """Run the test files `names` in `folder`; return the first test that failed, None if all passed."""
-    files = [f"tests/test_{name}.py" for name in names.split()]
+    files = [str(path) for name in names.split() for path in sorted((folder / "tests").glob(f"*/test_{name}.py"))]
     environment = os.environ | {"PYTHONPATH": str(folder), "OMP_NUM_THREADS": "1", "PYTHONDONTWRITEBYTECODE": "1"}
     command = [sys.executable, "-m", "pytest", "-x", "-q", "-p", "no:cacheprovider", "--no-header", *files]
     run = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, timeout=900)

@@ -5,9 +5,12 @@ from __future__ import annotations
 import torch
 from torch import nn
 
-from companion.devices import seed_everything
-from companion.finetuning.batching import GroupedBatches
-from companion.training import TrainingSettings, batch_seed, learning_rate_at, parameter_groups
+from companion.support.devices import seed_everything
+from companion.training.batching import GroupedBatches
+from companion.training.loop import batch_seed
+from companion.training.optimisers import parameter_groups
+from companion.training.schedule import learning_rate_at
+from companion.training.settings import TrainingSettings
 
 
 def bare_loop(

@@ -6,8 +6,8 @@ from typing import NamedTuple
 
 import torch
 
-from companion.heads import BertForMaskedLM
-from companion.tokenizer import Tokenizer
+from companion.model.heads import BertForMaskedLM
+from companion.text.tokenizer import Tokenizer
 
 
 class Guess(NamedTuple):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Sequence
 from pathlib import Path
 from typing import Any, Self
 
@@ -13,19 +12,17 @@ from sklearn.utils.metadata_routing import UNUSED
 from torch import Tensor
 from torch.nn import functional as F
 
-from companion.finetuning.estimator import TextEstimator, Texts, read_texts
-from companion.finetuning.metrics import accuracy, as_list, precision_recall_f1, sorted_labels
-from companion.heads import BertForSequenceClassification
-from companion.tokenizer import Tokenizer
-from companion.training import Batch
-
-Labels = Sequence[Hashable] | np.ndarray
-
-STORABLE = (str, int, float, bool)  # types of labels that a JSON file gives back as they were
+from companion.finetuning.base import TextEstimator
+from companion.finetuning.labels import STORABLE, Labels, label_array, number_labels
+from companion.finetuning.metrics import accuracy, precision_recall_f1
+from companion.finetuning.texts import Texts, read_texts
+from companion.model.heads import BertForSequenceClassification
+from companion.text.tokenizer import Tokenizer
+from companion.training.objective import Batch
 
 
 class ClassificationObjective:
-    """Cross-entropy over the labels of a batch, for `companion.training.train`."""
+    """Cross-entropy over the labels of a batch, for `companion.training.loop.train`."""
 
     def counts(self, batch: Batch) -> dict[str, Tensor]:
         """Return the number of rows."""
@@ -51,7 +48,7 @@ class TextClassifier(ClassifierMixin, TextEstimator):
         Passes over the training data.
     learning_rate : float, optional
         The highest one, reached after the warm-up, from which it falls to 0 along a line. None takes
-        `companion.finetuning.estimator.default_learning_rate` of the width of the network.
+        `companion.finetuning.base.default_learning_rate` of the width of the network.
     batch_size : int
         Texts a step, over all processes together where several train; also the texts that are predicted together.
     max_length : int
@@ -59,14 +56,14 @@ class TextClassifier(ClassifierMixin, TextEstimator):
     warmup_share : float
         Share of the steps over which the learning rate rises.
     weight_decay : float
-        As in `companion.training.TrainingSettings`.
+        As in `companion.training.settings.TrainingSettings`.
     dropout : float, optional
         Of the hidden states, the attention weights and the head while training; None takes the checkpoint's.
     seed : int
         Of the new head, the order of the texts and dropout. The same seed on the same machine gives the same
         predictions.
     device, precision : str, optional
-        As in `companion.devices`.
+        As in `companion.support.devices`.
     from_scratch : bool
         Start from random weights in a network of the same shape: what pre-training adds is the difference to this.
     progress : bool
@@ -78,7 +75,7 @@ class TextClassifier(ClassifierMixin, TextEstimator):
         The labels, sorted.
     model_ : BertForSequenceClassification
     tokenizer_ : Tokenizer
-    history_ : companion.training.History
+    history_ : companion.training.loop.History
         Every step's `loss`, `classification_accuracy`, `learning_rate` and `grad_norm` and, after every epoch with
         `validation`, `validation_loss` (nats), `validation_accuracy` and `validation_f1` (macro). None after `load`.
     learning_rate_ : float
@@ -222,41 +219,6 @@ class TextClassifier(ClassifierMixin, TextEstimator):
             }
 
         return validate
-
-
-def number_labels(labels: Labels, count: int, classes: np.ndarray | None = None) -> tuple[np.ndarray, np.ndarray]:
-    """Return the classes, sorted, and the number of every label among them, int64, (count,).
-
-    Raises
-    ------
-    ValueError
-        If there are not `count` labels, one is missing (None, NaN), not whole or not hashable, there are fewer than two
-        classes, or `classes` are given and a label is not among them.
-    """
-    items = as_list(labels)
-    if len(items) != count:
-        raise ValueError(f"labels has {len(items)} items, texts has {count}; every text needs one label")
-    for index, label in enumerate(items):
-        if label is None or (isinstance(label, float) and not label.is_integer()):
-            raise ValueError(f"labels[{index}]={label!r} is no class; use whole numbers, str or other names")
-    if classes is None and len(found := sorted_labels(items)) < 2:
-        raise ValueError(f"labels hold one class only ({found[0]!r}); a classifier needs at least two")
-    classes = label_array(found) if classes is None else classes
-    numbers = {label: number for number, label in enumerate(classes.tolist())}
-    if unknown := [label for label in sorted_labels(items) if label not in numbers]:
-        raise ValueError(f"labels of validation hold {unknown}, which training does not have: {list(numbers)}")
-    return classes, np.array([numbers[label] for label in items], dtype=np.int64)
-
-
-def label_array(labels: Sequence[Hashable]) -> np.ndarray:
-    """Return labels as an array (labels,): of their own type if they are all of one simple type, else of objects."""
-    kinds = {type(label) for label in labels}
-    if len(kinds) == 1 and ((kind := kinds.pop()) in STORABLE or issubclass(kind, np.generic)):
-        return np.array(labels)
-    array = np.empty(len(labels), dtype=object)
-    for place, label in enumerate(labels):  # in one assignment, tuples would become rows
-        array[place] = label
-    return array
 
 
 def _config_changes(classes: np.ndarray) -> dict[str, Any]:

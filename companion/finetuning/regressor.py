@@ -13,17 +13,18 @@ from sklearn.base import RegressorMixin
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from companion.finetuning.estimator import TextEstimator, Texts, read_texts
+from companion.finetuning.base import TextEstimator
 from companion.finetuning.metrics import as_list, pearson, spearman
-from companion.heads import BertForSequenceClassification
-from companion.tokenizer import Tokenizer
-from companion.training import Batch
+from companion.finetuning.texts import Texts, read_texts
+from companion.model.heads import BertForSequenceClassification
+from companion.text.tokenizer import Tokenizer
+from companion.training.objective import Batch
 
 Numbers = Sequence[float] | np.ndarray
 
 
 class RegressionObjective:
-    """Squared error over the rows of a batch, for `companion.training.train`."""
+    """Squared error over the rows of a batch, for `companion.training.loop.train`."""
 
     def counts(self, batch: Batch) -> dict[str, Tensor]:
         """Return the number of rows."""
@@ -53,7 +54,7 @@ precision, from_scratch, progress
     model_ : BertForSequenceClassification
         With one output.
     tokenizer_ : Tokenizer
-    history_ : companion.training.History
+    history_ : companion.training.loop.History
         Every step's `loss` (squared error, in variances of the labels), `learning_rate` and `grad_norm` and, after
         every epoch with `validation`, `validation_loss` (the same), `validation_pearson` and `validation_spearman`.
         None after `load`.

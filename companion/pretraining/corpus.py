@@ -7,31 +7,19 @@ does not grow with the text.
 
 from __future__ import annotations
 
-import gzip
 import hashlib
 import json
-import lzma
-import re
-from collections.abc import Iterable, Iterator, Sequence
-from itertools import chain
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import IO, Any, Protocol
+from typing import Protocol
 
 import numpy as np
 
-from companion.files import atomic_folder, recover_folder, sha256
-from companion.pretraining.docstrings import installed_checksum, installed_documents
+from companion.data.plain import DOCUMENT_END, CorpusError, Source, read_paragraphs, source_checksum
+from companion.support.files import atomic_folder, recover_folder
+from companion.text.sentences import split_sentences
 
 FORMAT, VERSION = "companion.corpus", 1
-DOCUMENT_END = ""
-Source = str | Path | Sequence[str | Path]
-
-_OPENERS = {".txt": open, ".gz": gzip.open, ".xz": lzma.open}
-_SUFFIXES = (".txt", ".txt.gz", ".txt.xz")
-
-
-class CorpusError(ValueError):
-    """A folder that is no complete corpus of this format."""
 
 
 class BatchTokenizer(Protocol):
@@ -186,78 +174,6 @@ def write_corpus(
     return Corpus.open(folder)
 
 
-def read_documents(source: Source, limit: int | None = None) -> Iterator[list[list[str]]]:
-    """Yield each document as a list of paragraphs, each a list of sentences.
-
-    Holds one document at a time. Arguments and errors are those of `read_paragraphs`.
-    """
-    document: list[list[str]] = []
-    for paragraph in read_paragraphs(source, limit):
-        if paragraph != DOCUMENT_END:
-            document.append(split_sentences(paragraph))
-        elif document:
-            yield document
-            document = []
-
-
-def read_paragraphs(source: Source, limit: int | None = None) -> Iterator[str]:
-    """Yield the paragraphs of a source, and an empty string after each document.
-
-    Parameters
-    ----------
-    source : str, Path or sequence of them
-        - A text file (``.txt``, ``.txt.gz``, ``.txt.xz``; UTF-8): one paragraph a line, an empty line between
-          documents. A folder stands for all such files in it, in the order of their paths, and a pattern with ``*``
-          for the files that match. A file's end ends a document.
-        - ``"python-docs"``: the docstrings of the Python packages installed here, one document a module.
-        - A folder written by ``datasets.save_to_disk``, or ``"hub:owner/name"`` or ``"hub:owner/name/config"``
-          (streamed, split "train"): one document a row of the column ``text``, one paragraph a line.
-    limit : int, optional
-        Stop before the paragraph with which the text would pass this many bytes (UTF-8, line ends not counted).
-
-    Raises
-    ------
-    FileNotFoundError
-        If a path does not exist or a pattern matches nothing.
-    ValueError
-        If a file has another ending.
-    """
-    if limit is not None and limit < 1:
-        raise ValueError(f"limit={limit} must be a positive number of bytes, or None for the whole source")
-    return _closed(raw_paragraphs(source, limit))
-
-
-def raw_paragraphs(source: Source, limit: int | None = None, skip: int = 0) -> Iterator[str]:
-    """Yield what `read_paragraphs` does, before empty documents are left out and one that `limit` cut off is closed.
-
-    Parameters
-    ----------
-    source, limit
-        As in `read_paragraphs`; `limit` counts from where the reading begins.
-    skip : int
-        Begin after so many ends of documents, those of empty ones counted: rows of a data set, by its own
-        ``skip`` (which downloads those of the hub), or empty lines and ends of text files, which are read and dropped.
-    """
-    return _limited(_open_source(source, skip), limit)
-
-
-def source_checksum(source: Source, *, contents: bool = True) -> str:
-    """Return a SHA-256 that changes when the source does.
-
-    Text files and saved data sets: names and contents; names and sizes without `contents`, which reads none of them
-    and so does not notice an edit that keeps the size. ``"python-docs"``: names and sizes of the modules, so an edit
-    inside an installed file that keeps its size is not noticed. ``"hub:..."``: the name alone, since the rows
-    cannot be hashed without downloading them; remove the folder to fetch a changed set again.
-    """
-    if source == "python-docs":
-        return installed_checksum()
-    if isinstance(source, str) and source.startswith("hub:"):
-        return hashlib.sha256(source.encode()).hexdigest()
-    files = _saved_dataset_files(source) or _text_files(source)
-    lines = "\n".join(f"{sha256(file) if contents else file.stat().st_size}  {file.name}" for file in files)
-    return hashlib.sha256(lines.encode()).hexdigest()
-
-
 def vocabulary_checksum(tokenizer: BatchTokenizer) -> str:
     """Return a SHA-256 of what decides the ids: the vocabulary, and how case, accents and Chinese are treated.
 
@@ -267,165 +183,6 @@ def vocabulary_checksum(tokenizer: BatchTokenizer) -> str:
     probes = [words, words.upper(), words.replace("a", "á").replace("e", "é"), words.replace(" ", " 京")]
     ids = [list(map(int, row)) for row in tokenizer.encode_batch(probes)]
     return hashlib.sha256(json.dumps([list(tokenizer.vocabulary), ids]).encode()).hexdigest()
-
-
-# A sentence ends at . ! ? or an ellipsis, with closing quotes or brackets, before white space and something that can
-# begin a sentence; at the Chinese and Japanese marks no white space is needed.
-_BOUNDARY = re.compile(
-    r"""(?P<mark>[.!?…]+)["'”’»)\]]*\s+(?=["'“‘«(\[¿¡]*[\w])|[。！？]+[”’」』）]*\s*(?=\S)""", re.VERBOSE
-)
-_LAST_WORD = re.compile(r"[^\s(\[\"“]*$")
-_INITIALS = re.compile(r"(?:[^\W\d_]\.)*[^\W\d_]")
-_OPENING = "\"'“‘«([¿¡"
-_ABBREVIATIONS = frozenset(
-    """mr mrs ms dr prof st mt rev hon gov sen rep pres gen col maj capt cmdr lt sgt cpl pvt adm messrs mme mlle
-    jr sr esq vs cf viz approx ca eds trans resp incl excl inc ltd co corp bros dept est univ assn
-    jan feb mar apr jun jul aug sept sep oct nov dec e.g i.e""".split()
-)
-_ABBREVIATIONS_BEFORE_NUMBERS = frozenset("no nos vol vols p pp fig figs eq eqs sec ch art op".split())
-
-
-def split_sentences(paragraph: str) -> list[str]:
-    """Split a paragraph into sentences.
-
-    A sentence ends at ``.``, ``!``, ``?`` or ``…`` (and closing quotes or brackets) before white space and a word that
-    does not begin with a small letter. A full stop does not end one after an abbreviation of a short English list (some
-    count only before a number: ``No. 5``), or after initials (``E. R. Bernstein``, ``U.S. Army``). Chinese and Japanese
-    end marks split without white space.
-
-    Limits: a sentence that really ends with an abbreviation or with initials ("... in the U.S. He left") is joined to
-    the next; one that begins with a small letter is joined to the one before. Pre-training needs no better.
-    """
-    sentences, start = [], 0
-    for match in _BOUNDARY.finditer(paragraph):
-        if match["mark"] is None or _ends_sentence(paragraph, start, match):
-            sentences.append(paragraph[start : match.end()].strip())
-            start = match.end()
-    sentences.append(paragraph[start:].strip())
-    return [sentence for sentence in sentences if sentence]
-
-
-def _ends_sentence(paragraph: str, start: int, match: re.Match) -> bool:
-    follows = paragraph[match.end() : match.end() + 4].lstrip(_OPENING)
-    if follows[:1].islower():
-        return False
-    if match["mark"] != ".":
-        return True
-    word = _LAST_WORD.search(paragraph, max(start, match.start() - 24), match.start())[0].lstrip(_OPENING)
-    if word.lower() in _ABBREVIATIONS_BEFORE_NUMBERS:
-        return not follows[:1].isdigit()
-    return word.lower() not in _ABBREVIATIONS and (word == "I" or not _INITIALS.fullmatch(word))
-
-
-def _limited(paragraphs: Iterator[str], limit: int | None) -> Iterator[str]:
-    """Pass paragraphs on up to `limit` bytes."""
-    total = 0
-    for paragraph in paragraphs:
-        total += len(paragraph.encode())
-        if limit is not None and total > limit:
-            return
-        yield paragraph
-
-
-def _closed(paragraphs: Iterator[str]) -> Iterator[str]:
-    """Close the last document, and leave out empty ones."""
-    inside = False
-    for paragraph in paragraphs:
-        if paragraph != DOCUMENT_END or inside:
-            yield paragraph
-        inside = paragraph != DOCUMENT_END
-    if inside:
-        yield DOCUMENT_END
-
-
-def _open_source(source: Source, skip: int = 0) -> Iterator[str]:
-    if isinstance(source, str) and source.startswith("hub:"):
-        return _dataset_paragraphs(_hub_rows(source.removeprefix("hub:")), skip)
-    if _saved_dataset_files(source):
-        return _dataset_paragraphs(_saved_rows(Path(source)), skip)
-    if source == "python-docs":
-        paragraphs = chain.from_iterable((*texts, DOCUMENT_END) for _, texts in installed_documents())
-    else:
-        paragraphs = chain.from_iterable(map(_file_paragraphs, _text_files(source)))
-    return _after_documents(paragraphs, skip)
-
-
-def _after_documents(paragraphs: Iterator[str], count: int) -> Iterator[str]:
-    """Drop paragraphs up to the end of document number `count`."""
-    while count:
-        count -= next(paragraphs, DOCUMENT_END) == DOCUMENT_END
-    return paragraphs
-
-
-def _file_paragraphs(path: Path) -> Iterator[str]:
-    with _open_text(path) as file:
-        for line in file:
-            yield " ".join(line.split())  # an empty line is DOCUMENT_END
-    yield DOCUMENT_END
-
-
-def _open_text(path: Path) -> IO[str]:
-    return _OPENERS[path.suffix](path, "rt", encoding="utf-8")
-
-
-def _text_files(source: Source) -> list[Path]:
-    """Return the text files that a source names, sorted within each folder or pattern."""
-    if not isinstance(source, str | Path):
-        return [file for part in source for file in _text_files(part)]
-    path = Path(source)
-    if path.is_dir():
-        files = sorted(file for file in path.rglob("*.txt*") if file.name.endswith(_SUFFIXES))
-    elif "*" in str(source):
-        anchor = Path(path.anchor)
-        files = sorted(anchor.glob(str(path.relative_to(anchor))))
-    else:
-        files = [path] if path.is_file() else []
-    if not files:
-        raise FileNotFoundError(
-            f"source={str(source)!r} is no text file, no folder with {', '.join(_SUFFIXES)} files and no pattern that "
-            "matches any; other sources are 'python-docs' and 'hub:owner/name'"
-        )
-    for file in files:
-        if not file.name.endswith(_SUFFIXES):
-            raise ValueError(f"source={str(file)!r} does not end in {', '.join(_SUFFIXES)}; rename or convert the file")
-    return files
-
-
-def _saved_dataset_files(source: Source) -> list[Path]:
-    """Return the files of a folder written by ``datasets.save_to_disk``, [] for any other source."""
-    if not isinstance(source, str | Path):
-        return []
-    path = Path(source)
-    marks = ("dataset_dict.json", "state.json")
-    if not any((path / mark).is_file() for mark in marks):
-        return []
-    return sorted(file for file in path.rglob("*") if file.suffix in (".arrow", ".json"))
-
-
-def _saved_rows(folder: Path) -> Iterable[dict]:
-    from datasets import DatasetDict, load_from_disk
-
-    loaded = load_from_disk(str(folder))
-    return loaded["train"] if isinstance(loaded, DatasetDict) else loaded
-
-
-def _hub_rows(name: str) -> Iterable[dict]:
-    from datasets import load_dataset
-
-    parts = name.split("/")
-    if len(parts) not in (2, 3):
-        raise ValueError(f"source='hub:{name}' is not of the form 'hub:owner/name' or 'hub:owner/name/config'")
-    return load_dataset("/".join(parts[:2]), *parts[2:], split="train", streaming=True)
-
-
-def _dataset_paragraphs(rows: Any, skip: int) -> Iterator[str]:
-    for row in rows.skip(skip) if skip else rows:
-        if "text" not in row:
-            raise ValueError(f"the data set has the columns {sorted(row)}; rename the one with the text to 'text'")
-        for line in row["text"].splitlines():
-            if line.strip():
-                yield " ".join(line.split())
-        yield DOCUMENT_END
 
 
 def _write_tokens(paragraphs: Iterator[str], tokenizer: BatchTokenizer, folder: Path, progress: bool) -> dict:

@@ -6,8 +6,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from companion.heads import IGNORED, BertForPreTraining
-from companion.training import Batch
+from companion.model.heads import IGNORED, BertForPreTraining
+from companion.training.objective import Batch
 
 ROWS_ON_CPU = 128  # predictions at a time: fp32 logits of all at once are new memory, page by page, in every step
 

@@ -7,18 +7,28 @@ import logging
 import os
 import platform
 import time
-from bisect import bisect_right
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from itertools import accumulate
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch.utils.data import Dataset
 
-from companion.config import PRESETS, BertConfig
-from companion.devices import (
+from companion.config import BertConfig
+from companion.data.plain import Source, read_paragraphs
+from companion.model.heads import BertForPreTraining
+from companion.pretraining.batches import (
+    PhaseBatches,
+    TrainingBatches,
+    batch_settings,
+    batches_a_step,
+    training_batches,
+    validation_batches,
+)
+from companion.pretraining.config import PretrainingConfig
+from companion.pretraining.objectives import PreTrainingObjective
+from companion.pretraining.streaming import StreamedBatches, WindowReader
+from companion.support.devices import (
     autocast,
     best_device,
     device_name,
@@ -27,167 +37,11 @@ from companion.devices import (
     process_count,
     seed_everything,
 )
-from companion.files import write_json
-from companion.heads import BertForPreTraining
-from companion.pretraining.corpus import Corpus, Source, prepare_corpus, read_paragraphs
-from companion.pretraining.masking import MaskedBatches, continuation_pieces
-from companion.pretraining.objectives import PreTrainingObjective
-from companion.pretraining.segments import PairBatches
-from companion.pretraining.streaming import StreamedBatches, WindowReader
-from companion.tokenizer import Tokenizer
-from companion.training import Batch, History, TrainingSettings, train
+from companion.support.files import write_json
+from companion.text.tokenizer import Tokenizer
+from companion.training.loop import History, train
 
 logger = logging.getLogger(__name__)
-
-# One fixed choice of pairs and masks, at the published rate, so that figures of different runs compare.
-VALIDATION_SEED, VALIDATION_MASKING = 20181011, 0.15
-TRAIN, VALIDATION = "corpus-train", "corpus-validation"
-
-
-@dataclass(frozen=True)
-class Phase:
-    """The first steps of a run, on rows of another shape than the rest of it.
-
-    BERT itself was pre-trained on rows of 128 tokens for nine tenths of its steps (Devlin et al. 2019, appendix A.2).
-
-    Parameters
-    ----------
-    steps : int
-    batch_size, max_tokens : int
-        Rows of a batch, and tokens of a row.
-    masking_probability : float
-    next_sentence : bool
-        Whether the rows are pairs of segments, with next-sentence prediction.
-
-    Raises
-    ------
-    ValueError
-        If a value is out of range; the message names it.
-    """
-
-    steps: int
-    batch_size: int = 32
-    max_tokens: int = 128
-    masking_probability: float = 0.15
-    next_sentence: bool = True
-
-    def __post_init__(self) -> None:
-        for name in ("steps", "batch_size", "max_tokens"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name}={getattr(self, name)} is not allowed; it must be an integer above 0")
-        if not 0 < self.masking_probability < 1:
-            raise ValueError(f"masking_probability={self.masking_probability} is not allowed; it must be in (0, 1)")
-
-
-@dataclass(frozen=True)
-class PretrainingConfig:
-    """What to pre-train, on what and how.
-
-    Parameters
-    ----------
-    source : str, Path or sequence of them
-        The text, as in `companion.pretraining.corpus.read_paragraphs`: files, folders, patterns, `"python-docs"`, ...
-    folder : str or Path
-        Everything the run writes: `tokenizer/`, `corpus-*/`, `checkpoint/`, `log.jsonl`, and at the end `model/` (opens
-        with `from_pretrained`) and `record.json`.
-    training : TrainingSettings
-        Steps, learning rate, schedule, precision, seed ...
-    model : str or BertConfig
-        A preset (`"mini"`), whose `vocab_size` is then the tokenizer's, or a whole configuration.
-    initial : str or Path, optional
-        A checkpoint to go on from, with its shape and, unless another is named, its tokenizer: to pre-train further, or
-        on text of another field.
-    tokenizer : str or Path, optional
-        A bundled name, folder or hub id. None learns a vocabulary of `vocab_size` from the source.
-    vocab_size, limit_alphabet : int
-        Size of a learned vocabulary, and how many different characters it keeps (rarer ones become `[UNK]`).
-    validation : Source, optional
-        Held-out text.
-    validation_batches : int
-        How much of it to measure on.
-    limit : int, optional
-        Read at most this many bytes of text.
-    stream : float, optional
-        Megabytes of text to hold at a time, for text larger than the disk: see
-        `companion.pretraining.streaming.StreamedBatches`. A vocabulary is then learned from the first of these windows.
-        None prepares the whole text once.
-    batch_size, max_tokens : int
-        Rows of a batch, and tokens of a row.
-    next_sentence : bool
-        Train next-sentence prediction, on pairs; otherwise masked language modelling alone, on single segments.
-    masking_probability : float
-    earlier : sequence of Phase
-        What the first steps run on instead: a schedule of row length, batch size and masking rate. Short rows
-        first can shorten the start, since attention has fewer places to choose from while it learns where to look.
-    whole_words : bool
-        Mask all pieces of a word together.
-    dropout : float
-        In pre-training; the saved configuration keeps that of the preset. 0 is best where text is seen few times
-        (Geiping and Goldstein 2023, section 4.2).
-
-    Raises
-    ------
-    ValueError
-        If a value is out of range; the message names it.
-    """
-
-    source: Source
-    folder: str | Path
-    training: TrainingSettings
-    model: str | BertConfig = "mini"
-    initial: str | Path | None = None
-    tokenizer: str | Path | None = None
-    vocab_size: int = 8192
-    limit_alphabet: int = 200
-    validation: Source | None = None
-    validation_batches: int = 50
-    limit: int | None = None
-    stream: float | None = None
-    batch_size: int = 32
-    max_tokens: int = 128
-    next_sentence: bool = True
-    masking_probability: float = 0.15
-    whole_words: bool = False
-    dropout: float = 0.1
-    earlier: Sequence[Phase] = ()
-
-    def __post_init__(self) -> None:
-        if isinstance(self.model, str) and self.model not in PRESETS:
-            raise ValueError(
-                f"model={self.model!r} is unknown; choose one of {', '.join(PRESETS)}, or pass a BertConfig"
-            )
-        if not 0 <= self.dropout < 1:
-            raise ValueError(f"dropout={self.dropout} is not allowed; it must be a probability in [0, 1)")
-        if self.validation_batches < 1:
-            raise ValueError(f"validation_batches={self.validation_batches} is not allowed; it must be above 0")
-        self.phases  # noqa: B018  checked here, where they are given
-        if self.stream is not None:
-            self._check_stream()
-
-    @property
-    def phases(self) -> list[Phase]:
-        """The earlier phases and the main one, which takes the steps that are left."""
-        left = self.training.steps - sum(phase.steps for phase in self.earlier)
-        if left < 1:
-            raise ValueError(
-                f"earlier={list(self.earlier)} takes all of steps={self.training.steps}; at least one must be left"
-            )
-        main = Phase(left, self.batch_size, self.max_tokens, self.masking_probability, self.next_sentence)
-        return [*self.earlier, main]
-
-    def _check_stream(self) -> None:
-        if not self.stream > 0:
-            raise ValueError(f"stream={self.stream} is not allowed; it must be a number of megabytes above 0, or None")
-        if self.earlier:
-            raise ValueError(
-                f"stream={self.stream} has one shape of rows; leave out earlier, or make it a run of its own whose "
-                "model the next takes as initial"
-            )
-        if self.training.workers:
-            raise ValueError(
-                f"workers={self.training.workers} would each read the whole text with stream={self.stream}; set "
-                "workers=0"
-            )
 
 
 @dataclass
@@ -213,7 +67,7 @@ def pretrain(
     progress : bool
         Show progress bars.
     trackers : sequence of str
-        As in `companion.training.train`.
+        As in `companion.training.loop.train`.
 
     Returns
     -------
@@ -289,107 +143,6 @@ def learn_or_load_tokenizer(config: PretrainingConfig, progress: bool = True) ->
     return tokenizer
 
 
-class PhaseBatches(Dataset):
-    """The masked batches of one phase as the training loop wants them: without a mask where nothing is padded."""
-
-    def __init__(
-        self, config: PretrainingConfig, phase: Phase, corpus: Corpus, tokenizer: Tokenizer, seed: int
-    ) -> None:
-        pairs = PairBatches(
-            corpus,
-            phase.batch_size,
-            phase.max_tokens,
-            seed,
-            cls_id=tokenizer.cls_id,
-            sep_id=tokenizer.sep_id,
-            pad_id=tokenizer.pad_id,
-            next_sentence=phase.next_sentence,
-        )
-        self.masked = MaskedBatches(
-            pairs,
-            vocab_size=tokenizer.vocab_size,
-            mask_id=tokenizer.mask_id,
-            special_ids=tokenizer.special_ids,
-            probability=phase.masking_probability,
-            whole_words=config.whole_words,
-            is_continuation=continuation_pieces(tokenizer.vocabulary),
-        )
-
-    @property
-    def steps_per_epoch(self) -> int:
-        return self.masked.steps_per_epoch
-
-    def __getitem__(self, number: int) -> Batch:
-        batch = self.masked[number]
-        if batch["attention_mask"].all():
-            del batch["attention_mask"]
-        return {name: torch.from_numpy(values) for name, values in batch.items()}
-
-
-class TrainingBatches(Dataset):
-    """The batches of all phases, one after the other; each phase draws its rows with a seed of its own."""
-
-    def __init__(self, config: PretrainingConfig, corpus: Corpus, tokenizer: Tokenizer) -> None:
-        self.corpus = corpus
-        per_step = batches_a_step(config)
-        steps = [phase.steps for phase in config.phases]
-        self.starts = [0, *(per_step * step for step in accumulate(steps[:-1]))]  # number of each phase's first
-        self.phases = [
-            PhaseBatches(config, phase, corpus, tokenizer, config.training.seed + index)
-            for index, phase in enumerate(config.phases)
-        ]
-
-    def __getitem__(self, number: int) -> Batch:
-        phase = bisect_right(self.starts, number) - 1
-        return self.phases[phase][number - self.starts[phase]]
-
-    @property
-    def identity(self) -> dict[str, Any]:
-        """What of the text a run that goes on must share."""
-        return {name: self.corpus.meta[name] for name in ("source_checksum", "vocabulary_checksum", "limit")}
-
-    def text_seen(self, batches: int) -> tuple[dict[str, int], float]:
-        """Return what the text holds, and how often the first `batches` batches pass over it."""
-        names = ("documents", "sentences", "tokens")
-        ends = [*self.starts[1:], batches]
-        stretches = zip(self.starts, ends, self.phases, strict=True)
-        passes = sum((end - start) / rows.steps_per_epoch for start, end, rows in stretches)
-        return {name: getattr(self.corpus, f"num_{name}") for name in names}, passes
-
-
-def batches_a_step(config: PretrainingConfig) -> int:
-    """Return how many batches all processes together take in a step."""
-    return config.training.accumulation * process_count()
-
-
-def training_batches(
-    config: PretrainingConfig, tokenizer: Tokenizer, progress: bool = True
-) -> TrainingBatches | StreamedBatches:
-    """Prepare the source in the run's folder, or its windows as they are needed, and return the batches."""
-    folder = Path(config.folder) / TRAIN
-    if config.stream is not None:
-        return StreamedBatches(
-            config.source,
-            tokenizer,
-            folder,
-            lambda corpus, seed: PhaseBatches(config, config.phases[-1], corpus, tokenizer, seed),
-            megabytes=config.stream,
-            limit=config.limit,
-            seed=config.training.seed,
-            settings=batch_settings(config),
-            progress=progress,
-        )
-    corpus = prepare_corpus(config.source, tokenizer, folder, limit=config.limit, progress=progress)
-    return TrainingBatches(config, corpus, tokenizer)
-
-
-def validation_batches(config: PretrainingConfig, tokenizer: Tokenizer, progress: bool = True) -> PhaseBatches:
-    """Prepare the held-out text, and return its batches, in the form of the main phase but with the published rate."""
-    corpus = prepare_corpus(config.validation, tokenizer, Path(config.folder) / VALIDATION, progress=progress)
-    phase = dataclasses.replace(config.phases[-1], masking_probability=VALIDATION_MASKING)
-    return PhaseBatches(config, phase, corpus, tokenizer, VALIDATION_SEED)
-
-
 @torch.no_grad()
 def evaluate(
     model: BertForPreTraining, batches: PhaseBatches, objective: PreTrainingObjective, config: PretrainingConfig
@@ -412,13 +165,6 @@ def evaluate(
 def run_identity(config: PretrainingConfig, batches: TrainingBatches | StreamedBatches) -> dict[str, Any]:
     """Return what a checkpoint must share with a run that goes on from it, beside the training settings."""
     return batch_settings(config) | batches.identity
-
-
-def batch_settings(config: PretrainingConfig) -> dict[str, Any]:
-    """Return what decides how batches are made of a text, and dropout."""
-    names = ("batch_size", "max_tokens", "next_sentence", "masking_probability", "whole_words", "dropout")
-    earlier = [dataclasses.asdict(phase) for phase in config.earlier]
-    return {name: getattr(config, name) for name in names} | {"earlier": earlier}
 
 
 def run_record(

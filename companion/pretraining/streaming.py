@@ -21,19 +21,11 @@ from typing import Any, NamedTuple, Protocol
 import numpy as np
 from torch.utils.data import Dataset
 
-from companion.devices import process_count
-from companion.files import write_json
-from companion.pretraining.corpus import (
-    DOCUMENT_END,
-    BatchTokenizer,
-    Corpus,
-    Source,
-    corpus_identity,
-    raw_paragraphs,
-    reusable_corpus,
-    write_corpus,
-)
-from companion.training import Batch
+from companion.data.plain import DOCUMENT_END, Source, raw_paragraphs
+from companion.pretraining.corpus import BatchTokenizer, Corpus, corpus_identity, reusable_corpus, write_corpus
+from companion.support.devices import process_count
+from companion.support.files import write_json
+from companion.training.objective import Batch
 
 LEDGER = "windows.json"
 MEGABYTE = 1_000_000
@@ -61,7 +53,7 @@ class Window:
 
 
 class WindowBatches(Protocol):
-    """The batches of one window, as `companion.pretraining.run.PhaseBatches` has them."""
+    """The batches of one window, as `companion.pretraining.batches.PhaseBatches` has them."""
 
     steps_per_epoch: int
 
@@ -78,7 +70,7 @@ class WindowReader:
     Parameters
     ----------
     source, limit
-        As in `companion.pretraining.corpus.read_paragraphs`.
+        As in `companion.data.plain.read_paragraphs`.
     megabytes : float
     place : Place, optional
         Where the next window begins; moves on while one is read.

@@ -1,0 +1,1 @@
+"""Semantic search: vectors, an engine, how good a ranking is, tuning on pairs."""

@@ -1,0 +1,203 @@
+"""Vectors tuned on pairs of texts that belong together."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+from torch.utils.data import Dataset
+
+from companion.applications.search.vectors import pool
+from companion.data.questions import Pair
+from companion.finetuning.base import default_learning_rate
+from companion.model.encoder import BertModel
+from companion.support.devices import generators_kept, seed_everything
+from companion.text.tokenizer import Tokenizer
+from companion.training.batching import pad_rows
+from companion.training.loop import History, train
+from companion.training.objective import Batch
+from companion.training.settings import TrainingSettings
+
+
+def contrastive_loss(questions: Tensor, texts: Tensor, scale: float = 20.0) -> Tensor:
+    """Return, summed over a batch, the cross-entropy of picking each question's own text among all texts of the batch.
+
+    The other texts serve as wrong answers, so that none need be collected (Henderson et al. 2017).
+
+    Parameters
+    ----------
+    questions, texts : Tensor, float, (pairs, hidden)
+        Row i of one belongs to row i of the other.
+    scale : float
+        Multiplies the cosines, which lie between -1 and 1 and would leave the softmax nearly flat.
+    """
+    scores = scale * F.normalize(questions, dim=-1) @ F.normalize(texts, dim=-1).T  # (pairs, pairs)
+    return F.cross_entropy(scores, torch.arange(len(scores), device=scores.device), reduction="sum")
+
+
+class ContrastiveObjective:
+    """`contrastive_loss` for `companion.training.loop.train`.
+
+    The wrong answers are those of one batch on one device: accumulating batches adds none.
+
+    Parameters
+    ----------
+    how : {"mean", "cls", "max"}
+        As in `pool`.
+    scale : float
+        As in `contrastive_loss`.
+    """
+
+    def __init__(self, how: str = "mean", scale: float = 20.0) -> None:
+        self.how, self.scale = how, scale
+
+    def counts(self, batch: Batch) -> dict[str, Tensor]:
+        """Return the number of pairs."""
+        return {"contrast": torch.tensor(len(batch["question_ids"]), device=batch["question_ids"].device)}
+
+    def sums(self, model: BertModel, batch: Batch) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+        """Return the summed loss, and nothing beside it."""
+        questions, texts = (self._vectors(model, batch, side) for side in ("question", "text"))
+        return {"contrast": contrastive_loss(questions, texts, self.scale)}, {}
+
+    def _vectors(self, model: BertModel, batch: Batch, side: str) -> Tensor:
+        ids, mask = batch[f"{side}_ids"], batch[f"{side}_mask"]
+        return pool(model(ids, mask).last_hidden_state.float(), mask, self.how)
+
+
+class PairBatches(Dataset):
+    """Shuffled batches of pairs, each looked up by its number, as `companion.training.loop.train` wants them.
+
+    Every epoch has an order of its own; the pairs that do not fill a last batch wait for the next one.
+
+    Parameters
+    ----------
+    pairs : sequence of (str, str)
+        A pair whose question or text occurred before is left out: in one batch with the other it would be taught as
+        a wrong answer.
+    tokenizer : Tokenizer
+    batch_size, max_length : int
+        Pairs a batch, tokens a text.
+    seed : int
+        Seeds the order.
+
+    Raises
+    ------
+    ValueError
+        If fewer than two different pairs are left: one alone has no wrong answer.
+    """
+
+    def __init__(
+        self, pairs: Sequence[Pair], tokenizer: Tokenizer, batch_size: int = 64, max_length: int = 64, seed: int = 0
+    ) -> None:
+        pairs = _different(pairs)
+        if len(pairs) < 2 or batch_size < 2:
+            raise ValueError(
+                f"batch_size={batch_size} with {len(pairs)} different pairs leaves no wrong answers to tell apart; "
+                "both must be at least 2"
+            )
+        self.pad_id, self.seed = tokenizer.pad_id, seed
+        self.batch_size = min(batch_size, len(pairs))
+        options = {"max_length": max_length, "padding": False, "return_tensors": False}
+        self.sides = [tokenizer(list(side), **options)["input_ids"] for side in zip(*pairs, strict=True)]
+
+    @property
+    def steps_per_epoch(self) -> int:
+        """Number of full batches."""
+        return len(self.sides[0]) // self.batch_size
+
+    def rows_of(self, number: int) -> np.ndarray:
+        """Return the indices of the pairs that make up batch `number`, counted over all epochs."""
+        epoch, place = divmod(number, self.steps_per_epoch)
+        order = np.random.default_rng([self.seed, epoch]).permutation(len(self.sides[0]))
+        return order[place * self.batch_size : (place + 1) * self.batch_size]
+
+    def __getitem__(self, number: int) -> dict[str, Tensor]:
+        rows, batch = self.rows_of(number), {}
+        for name, side in zip(("question", "text"), self.sides, strict=True):
+            padded = pad_rows({"input_ids": [side[row] for row in rows]}, pad_id=self.pad_id)
+            ids = batch[f"{name}_ids"] = padded["input_ids"]
+            batch[f"{name}_mask"] = padded.get("attention_mask", torch.ones_like(ids))
+        return batch
+
+
+def tune(
+    pairs: Sequence[Pair],
+    name: str | Path = "mini",
+    *,
+    how: str = "mean",
+    steps: int | None = None,
+    batch_size: int = 64,
+    max_length: int = 64,
+    learning_rate: float | None = None,
+    scale: float = 20.0,
+    seed: int = 0,
+    device: str | None = None,
+    precision: str | None = None,
+    progress: bool = False,
+) -> tuple[BertModel, History]:
+    """Train an encoder so that a question lies near its own text and away from the others.
+
+    Parameters
+    ----------
+    pairs : sequence of (str, str)
+        Questions, or something like them, with the texts that answer them; see `docstring_pairs`.
+    name : str or Path
+        Checkpoint to begin with, as in `BertModel.from_pretrained`.
+    how : {"mean", "cls", "max"}
+        As in `pool`. Search with the same.
+    steps : int, optional
+        None goes through the pairs once.
+    batch_size, max_length : int
+        Pairs a step, of which each serves all others as a wrong answer; tokens a text.
+    learning_rate : float, optional
+        None is that of `companion.finetuning.base.default_learning_rate`.
+    scale : float
+        As in `contrastive_loss`.
+    seed : int
+        Seeds the order of the pairs and dropout.
+    device, precision : str, optional
+        As in `companion.support.devices`.
+    progress : bool
+        Show a progress bar.
+
+    Returns
+    -------
+    (BertModel, History)
+        The encoder, in evaluation mode, for `SearchEngine(texts, name, model=...)`, and what the training logged.
+
+    Raises
+    ------
+    ValueError
+        If there are fewer than two different pairs, or `how` is unknown.
+    """
+    batches = PairBatches(pairs, Tokenizer.from_pretrained(name), batch_size, max_length, seed)
+    with generators_kept():
+        seed_everything(seed)  # for parts that the checkpoint may not have, such as the pooler
+        model = BertModel.from_pretrained(name)
+    settings = TrainingSettings(
+        steps=batches.steps_per_epoch if steps is None else steps,
+        learning_rate=learning_rate or default_learning_rate(model.config.hidden_size),
+        seed=seed,
+        device=device,
+        precision=precision,
+        log_every=1,
+    )
+    with generators_kept():
+        history = train(model, batches, ContrastiveObjective(how, scale), settings, progress=progress)
+    return model, history
+
+
+def _different(pairs: Sequence[Pair]) -> list[Pair]:
+    """Return the pairs of which neither side, but for capitals, occurred before."""
+    kept, seen = [], set()
+    for question, text in pairs:
+        keys = {("question", question.lower()), ("text", text.lower())}
+        if not keys & seen:
+            kept.append((question, text))
+            seen |= keys
+    return kept

@@ -1,0 +1,128 @@
+"""`companion bench`."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from companion.cli.shared import Device, Model, Precision, Seed, bench, errors
+
+
+@bench.command("pretrain", epilog="Example:  companion bench pretrain --vocab-size 8192 --threads 1 --clock cpu")
+def bench_pretrain(
+    model: Annotated[str, typer.Option(help="tiny, mini, small, medium, base or large.")] = "mini",
+    vocab_size: Annotated[list[int] | None, typer.Option(help="Once or more; 8192 and 30522 by default.")] = None,
+    batch_size: Annotated[int, typer.Option(help="Rows of a batch.")] = 32,
+    max_tokens: Annotated[int, typer.Option(help="Tokens of a row.")] = 128,
+    steps: Annotated[int, typer.Option(help="Timed steps of each.")] = 20,
+    dropout: Annotated[float, typer.Option(help="The same in both.")] = 0.1,
+    learning_rate: Annotated[float, typer.Option(help="The same in both; the default is Trainer's.")] = 5e-5,
+    precision: Annotated[
+        list[str] | None, typer.Option(help="Of this package, once or more; auto and fp32 by default.")
+    ] = None,
+    trainer_bf16: Annotated[bool, typer.Option(help="Compare with Trainer in bf16 too.")] = True,
+    threads: Annotated[int | None, typer.Option(help="Of the CPU; PyTorch's default if none is given.")] = None,
+    clock: Annotated[
+        str, typer.Option(help="wall, or cpu: processor time, for a busy machine and one thread.")
+    ] = "wall",
+    memory: Annotated[bool, typer.Option(help="Measure peak memory too.")] = True,
+    device: Device = None,
+    seed: Seed = 0,
+    output: Annotated[Path | None, typer.Option(help="Write the record to this JSON file.")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the record, not a table.")] = False,
+    progress: Annotated[bool, typer.Option(help="Show progress bars.")] = True,
+) -> None:
+    """Compare pre-training with transformers.Trainer, one step of each in turn; needs the extra [bench]."""
+    with errors():
+        from companion.studies.speed import PretrainingCase, benchmark_pretraining, pretraining_table
+        from companion.support.files import write_json
+
+        cases = [
+            PretrainingCase(
+                model=model,
+                vocab_size=size,
+                batch_size=batch_size,
+                max_tokens=max_tokens,
+                steps=steps,
+                dropout=dropout,
+                learning_rate=learning_rate,
+                precisions=precision or ("auto", "fp32"),
+                trainer_bf16=trainer_bf16,
+                device=device,
+                threads=threads,
+                clock=clock,
+                seed=seed,
+            )
+            for size in vocab_size or (8192, 30522)
+        ]
+        record = benchmark_pretraining(cases, memory=memory, progress=progress)
+        if output is not None:
+            write_json(output, record)
+        print(json.dumps(record, indent=1) if as_json else pretraining_table(record))
+
+
+@bench.command(
+    "ablations",
+    epilog="Example:  companion bench ablations text.txt --validation held-out.txt --output runs/ablations.json",
+)
+def bench_ablations(
+    source: Annotated[list[str], typer.Argument(help="Text files, folders or patterns, or python-docs.")],
+    validation: Annotated[str, typer.Option(help="Held-out text.")],
+    output: Annotated[Path, typer.Option(help="The record, a JSON file; runs that it holds are not done again.")],
+    folder: Annotated[
+        Path | None, typer.Option(help="For vocabularies and prepared text; beside the record if none is given.")
+    ] = None,
+    variant: Annotated[
+        list[str] | None, typer.Option(help="Run this one, and what it is compared with; once or more.")
+    ] = None,
+    seeds: Annotated[int, typer.Option(help="Runs of each variant.")] = 3,
+    positions: Annotated[int, typer.Option(help="Tokens and padding that each run sees.")] = 256_000,
+    limit: Annotated[int | None, typer.Option(help="Read at most this many bytes of text.")] = 5_000_000,
+    precision: Precision = "auto",
+    device: Device = None,
+    progress: Annotated[bool, typer.Option(help="Show a progress bar.")] = True,
+) -> None:
+    """Pre-train small variants over seeds, and say which differences are more than chance."""
+    with errors():
+        from companion.studies.ablations import Study, ablations_table, run_ablations
+
+        study = Study(
+            source=source if len(source) > 1 else source[0],
+            validation=validation,
+            folder=folder or output.with_suffix(""),
+            positions=positions,
+            limit=limit,
+            precision=precision,
+            device=device,
+        )
+        print(ablations_table(run_ablations(study, output, seeds=seeds, only=variant or (), progress=progress)))
+
+
+@bench.command("tasks", epilog="Example:  companion bench tasks --model mini --task rte --output runs/tasks.json")
+def bench_tasks(
+    output: Annotated[Path, typer.Option(help="The record, a JSON file; what it holds is not measured again.")],
+    model: Model = "mini",
+    task: Annotated[
+        list[str] | None, typer.Option(help="Once or more; sst2, cola, mrpc, rte and stsb by default.")
+    ] = None,
+    seeds: Annotated[int, typer.Option(help="Runs of each network.")] = 3,
+    epochs: Annotated[
+        int | None, typer.Option(help="Passes over a training set; by default more for small ones.")
+    ] = None,
+    learning_rate: Annotated[float | None, typer.Option(help="The highest one.")] = None,
+    dropout: Annotated[float | None, typer.Option(help="In fine-tuning; the checkpoint's by default.")] = None,
+    precision: Precision = "auto",
+    device: Device = None,
+    progress: Annotated[bool, typer.Option(help="Show a progress bar.")] = True,
+) -> None:
+    """Fine-tune on public benchmarks, beside a bag of words and the same network without pre-training."""
+    with errors():
+        from companion.studies.tasks import GLUE, measure_tasks, tasks_table
+
+        given = {"epochs": epochs, "learning_rate": learning_rate, "dropout": dropout, "device": device}
+        options = {name: value for name, value in given.items() if value is not None} | {"precision": precision}
+        record = measure_tasks(task or GLUE, model, output, seeds=seeds, progress=progress, **options)
+        print(tasks_table(record))

@@ -1,0 +1,87 @@
+"""From ids to vectors: token, position and segment embeddings, added and normalised."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from companion.config import BertConfig
+from companion.model.dropout import Dropout
+from companion.support.devices import in_working_precision
+
+
+class BertEmbeddings(nn.Module):
+    """Add token, position and segment vectors, then LayerNorm and dropout (Devlin et al. 2019, figure 2).
+
+    Positions are learned vectors, one for each of `max_position_embeddings` places, not sinusoids.
+    """
+
+    def __init__(self, config: BertConfig) -> None:
+        super().__init__()
+        self.tokens = nn.Embedding(config.vocab_size, config.hidden_size, padding_idx=config.pad_token_id)
+        self.positions = nn.Embedding(config.max_position_embeddings, config.hidden_size)
+        self.segments = nn.Embedding(config.type_vocab_size, config.hidden_size)
+        self.norm = nn.LayerNorm(config.hidden_size, eps=config.layer_norm_eps)
+        self.dropout = Dropout(config.hidden_dropout_prob)
+
+    def forward(
+        self,
+        input_ids: Tensor | None,
+        token_type_ids: Tensor | None = None,
+        position_ids: Tensor | None = None,
+        inputs_embeds: Tensor | None = None,
+    ) -> Tensor:
+        """Return the input of the first encoder layer.
+
+        Parameters
+        ----------
+        input_ids : Tensor, int64, (batch, tokens)
+            None if `inputs_embeds` is given instead.
+        token_type_ids : Tensor, int64, (batch, tokens), optional
+            Segment of each token; all 0 by default.
+        position_ids : Tensor, int64, (batch, tokens) or (1, tokens), optional
+            Place of each token; 0, 1, 2 ... by default.
+        inputs_embeds : Tensor, float, (batch, tokens, hidden), optional
+            Vectors to take in place of the token embeddings.
+
+        Returns
+        -------
+        Tensor, float, (batch, tokens, hidden)
+
+        Raises
+        ------
+        ValueError
+            If there are more tokens than positions, or neither or both of `input_ids` and `inputs_embeds`.
+        """
+        if (input_ids is None) == (inputs_embeds is None):
+            raise ValueError("pass exactly one of input_ids and inputs_embeds")
+        vectors = self.tokens(input_ids) if inputs_embeds is None else inputs_embeds  # (batch, tokens, hidden)
+        tokens = vectors.shape[1]
+        if tokens > self.positions.num_embeddings:
+            raise ValueError(
+                f"the input has {tokens} tokens, more than the model's {self.positions.num_embeddings} positions; "
+                "truncate it (max_length=...) or split it with an overlap (stride=...)"
+            )
+        if position_ids is None:
+            places = self.positions.weight[:tokens]  # (tokens, hidden): a slice costs less than a look-up
+        else:
+            places = self.positions(position_ids)
+        segments = self.segments.weight[0] if token_type_ids is None else self.segments(token_type_ids)
+        return self.dropout(in_working_precision(self.norm(vectors + places + segments)))
+
+
+def sinusoidal_positions(tokens: int, hidden: int) -> Tensor:
+    """Return the fixed positions of the original Transformer, (tokens, hidden) (Vaswani et al. 2017, section 3.5).
+
+    BERT does not use them; the chapter on positions compares the two.
+
+    Raises
+    ------
+    ValueError
+        If `hidden` is odd.
+    """
+    if hidden % 2:
+        raise ValueError(f"hidden={hidden} is odd; sines and cosines come in pairs, so it must be even")
+    rates = 10000.0 ** (-torch.arange(0, hidden, 2) / hidden)  # (hidden / 2,)
+    angles = torch.arange(tokens)[:, None] * rates  # (tokens, hidden / 2)
+    return torch.stack([angles.sin(), angles.cos()], dim=-1).flatten(1)

@@ -1,0 +1,157 @@
+"""The encoder: feed-forward network, layer, stack and pooler, put together as `BertModel`."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from companion.config import BertConfig
+from companion.model.attention import MultiHeadAttention, padding_mask
+from companion.model.checkpoints import PreTrained
+from companion.model.dropout import Dropout
+from companion.model.embeddings import BertEmbeddings
+from companion.model.outputs import BertModelOutput
+
+
+def activation(name: str, values: Tensor) -> Tensor:
+    """Apply the activation that `BertConfig.hidden_act` names; GELU as in Hendrycks and Gimpel (2016)."""
+    if name == "relu":
+        return F.relu(values)
+    return F.gelu(values, approximate="tanh" if name == "gelu_new" else "none")
+
+
+class FeedForward(nn.Module):
+    """The same two-layer network at every position: expand, GELU, contract (Vaswani et al. 2017, equation 2)."""
+
+    def __init__(self, config: BertConfig) -> None:
+        super().__init__()
+        self.act = config.hidden_act
+        self.expand = nn.Linear(config.hidden_size, config.intermediate_size)
+        self.contract = nn.Linear(config.intermediate_size, config.hidden_size)
+
+    def forward(self, hidden: Tensor) -> Tensor:
+        return self.contract(activation(self.act, self.expand(hidden)))
+
+
+class EncoderLayer(nn.Module):
+    """Attention, then feed-forward; after each: dropout, add the input, LayerNorm (post-LN, as published)."""
+
+    def __init__(self, config: BertConfig) -> None:
+        super().__init__()
+        self.attention = MultiHeadAttention(config)
+        self.attention_norm = nn.LayerNorm(config.hidden_size, eps=config.layer_norm_eps)
+        self.feed_forward = FeedForward(config)
+        self.feed_forward_norm = nn.LayerNorm(config.hidden_size, eps=config.layer_norm_eps)
+        self.dropout = Dropout(config.hidden_dropout_prob)
+
+    def forward(
+        self, hidden: Tensor, mask: Tensor | None = None, output_attentions: bool = False
+    ) -> tuple[Tensor, Tensor | None]:
+        """Map (batch, tokens, hidden) to the same shape; see `MultiHeadAttention` for the mask and the weights."""
+        mixed, weights = self.attention(hidden, mask, output_attentions)
+        hidden = self.attention_norm(hidden + self.dropout(mixed))
+        hidden = self.feed_forward_norm(hidden + self.dropout(self.feed_forward(hidden)))
+        return hidden, weights
+
+
+class Encoder(nn.Module):
+    """A stack of layers."""
+
+    def __init__(self, config: BertConfig) -> None:
+        super().__init__()
+        self.layers = nn.ModuleList(EncoderLayer(config) for _ in range(config.num_hidden_layers))
+
+    def forward(
+        self, hidden: Tensor, mask: Tensor | None = None, output_attentions: bool = False
+    ) -> tuple[list[Tensor], list[Tensor]]:
+        """Return the hidden states (the input's first, then each layer's) and, if asked for, each layer's weights."""
+        states, attentions = [hidden], []
+        for layer in self.layers:
+            hidden, weights = layer(hidden, mask, output_attentions)
+            states.append(hidden)
+            attentions.append(weights)
+        return states, attentions
+
+
+class Pooler(nn.Module):
+    """A dense layer and tanh on the vector of `[CLS]`; trained by next-sentence prediction."""
+
+    def __init__(self, config: BertConfig) -> None:
+        super().__init__()
+        self.dense = nn.Linear(config.hidden_size, config.hidden_size)
+
+    def forward(self, hidden: Tensor) -> Tensor:
+        """Map (batch, tokens, hidden) to (batch, hidden)."""
+        return torch.tanh(self.dense(hidden[:, 0]))
+
+
+def initialise(module: nn.Module, std: float) -> None:
+    """Draw weights from N(0, std²); set biases to 0, LayerNorm to the identity and the vector of `[PAD]` to 0."""
+    for part in module.modules():
+        if isinstance(part, nn.Linear | nn.Embedding):
+            nn.init.normal_(part.weight, std=std)
+        if isinstance(part, nn.Embedding) and part.padding_idx is not None:
+            nn.init.zeros_(part.weight[part.padding_idx])
+        if isinstance(part, nn.Linear) and part.bias is not None:
+            nn.init.zeros_(part.bias)
+
+
+class BertModel(nn.Module, PreTrained):
+    """BERT without a task: ids in, one vector a token out (Devlin et al. 2019, section 3).
+
+    Parameters
+    ----------
+    config : BertConfig
+    pooler : bool
+        Whether to have the pooler on `[CLS]`.
+    """
+
+    def __init__(self, config: BertConfig, pooler: bool = True) -> None:
+        super().__init__()
+        self.config = config
+        self.embeddings = BertEmbeddings(config)
+        self.encoder = Encoder(config)
+        self.pooler = Pooler(config) if pooler else None
+        initialise(self, config.initializer_range)
+
+    def forward(
+        self,
+        input_ids: Tensor | None = None,
+        attention_mask: Tensor | None = None,
+        token_type_ids: Tensor | None = None,
+        position_ids: Tensor | None = None,
+        inputs_embeds: Tensor | None = None,
+        output_attentions: bool = False,
+        output_hidden_states: bool = False,
+    ) -> BertModelOutput:
+        """Encode a batch.
+
+        Parameters
+        ----------
+        input_ids : Tensor, int64, (batch, tokens)
+        attention_mask : Tensor, (batch, tokens) or (batch, queries, keys), optional
+            1 for tokens, 0 for padding; None if nothing is padded.
+        token_type_ids, position_ids, inputs_embeds : Tensor, optional
+            As in `BertEmbeddings`.
+        output_attentions, output_hidden_states : bool
+            Return every layer's weights and states too.
+
+        Returns
+        -------
+        BertModelOutput
+
+        Raises
+        ------
+        ValueError
+            If there are more tokens than positions, or a mask of another form.
+        """
+        mask = None if attention_mask is None else padding_mask(attention_mask)
+        hidden = self.embeddings(input_ids, token_type_ids, position_ids, inputs_embeds)
+        states, attentions = self.encoder(hidden, mask, output_attentions)
+        return BertModelOutput(
+            last_hidden_state=states[-1],
+            pooler_output=None if self.pooler is None else self.pooler(states[-1]),
+            hidden_states=tuple(states) if output_hidden_states else None,
+            attentions=tuple(attentions) if output_attentions else None,
+        )

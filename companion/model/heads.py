@@ -1,0 +1,232 @@
+"""From vectors to answers: the five heads of BERT, each with its loss."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from companion.config import BertConfig
+from companion.model.checkpoints import PreTrained
+from companion.model.dropout import Dropout
+from companion.model.encoder import BertModel, activation, initialise
+from companion.model.outputs import HeadOutput, PreTrainingOutput, SpanOutput
+
+IGNORED = -100  # a label that counts neither in the loss nor in the mean
+
+
+class MaskedLanguageHead(nn.Module):
+    """Dense, GELU, LayerNorm, then the product with the token embeddings, which it shares, plus a bias."""
+
+    def __init__(self, config: BertConfig) -> None:
+        super().__init__()
+        self.act = config.hidden_act
+        self.dense = nn.Linear(config.hidden_size, config.hidden_size)
+        self.norm = nn.LayerNorm(config.hidden_size, eps=config.layer_norm_eps)
+        self.bias = nn.Parameter(torch.zeros(config.vocab_size))
+
+    def forward(self, hidden: Tensor, token_embeddings: Tensor) -> Tensor:
+        """Map (..., hidden) to (..., vocabulary), given the (vocabulary, hidden) embeddings."""
+        return F.linear(self.norm(activation(self.act, self.dense(hidden))), token_embeddings, self.bias)
+
+
+class BertWithHead(nn.Module, PreTrained):
+    """What the five models share: an encoder, and initialisation of what is put on it."""
+
+    pooler = False
+
+    def __init__(self, config: BertConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.bert = BertModel(config, pooler=self.pooler)
+        self.add_heads(config)
+        for name, part in self.named_children():
+            if name != "bert":
+                initialise(part, config.initializer_range)
+
+    def add_heads(self, config: BertConfig) -> None:
+        """Make the layers on top of the encoder."""
+        raise NotImplementedError
+
+
+class BertForPreTraining(BertWithHead):
+    """BERT as it is pre-trained: masked language modelling and next-sentence prediction."""
+
+    pooler = True
+
+    def add_heads(self, config: BertConfig) -> None:
+        self.mlm_head = MaskedLanguageHead(config)
+        self.nsp_head = nn.Linear(config.hidden_size, 2)
+
+    def predict_tokens(self, hidden: Tensor) -> Tensor:
+        """Map (..., hidden) to logits (..., vocabulary); pass only the masked positions to save most of the work."""
+        return self.mlm_head(hidden, self.bert.embeddings.tokens.weight)
+
+    def forward(
+        self,
+        input_ids: Tensor | None = None,
+        attention_mask: Tensor | None = None,
+        token_type_ids: Tensor | None = None,
+        position_ids: Tensor | None = None,
+        labels: Tensor | None = None,
+        next_sentence_label: Tensor | None = None,
+        **options: Any,
+    ) -> PreTrainingOutput:
+        """Return the logits of both tasks and, if both kinds of labels are given, the sum of the losses.
+
+        Parameters
+        ----------
+        input_ids, attention_mask, token_type_ids, position_ids, **options
+            As in `BertModel.forward`.
+        labels : Tensor, int64, (batch, tokens), optional
+            The original id where a token was masked, -100 elsewhere.
+        next_sentence_label : Tensor, int64, (batch,), optional
+            0 if the second segment follows the first in its document, 1 if it was drawn at random.
+        """
+        output = self.bert(input_ids, attention_mask, token_type_ids, position_ids, **options)
+        tokens = self.predict_tokens(output.last_hidden_state)
+        sentence = self.nsp_head(output.pooler_output)
+        loss = None
+        if labels is not None and next_sentence_label is not None:
+            loss = cross_entropy(tokens, labels) + cross_entropy(sentence, next_sentence_label)
+        return PreTrainingOutput(loss, tokens, sentence, output.hidden_states, output.attentions)
+
+
+class BertForMaskedLM(BertWithHead):
+    """BERT that fills in blanks."""
+
+    def add_heads(self, config: BertConfig) -> None:
+        self.mlm_head = MaskedLanguageHead(config)
+
+    def forward(
+        self,
+        input_ids: Tensor | None = None,
+        attention_mask: Tensor | None = None,
+        token_type_ids: Tensor | None = None,
+        position_ids: Tensor | None = None,
+        labels: Tensor | None = None,
+        **options: Any,
+    ) -> HeadOutput:
+        """Return logits (batch, tokens, vocabulary); `labels` (batch, tokens) hold -100 where nothing was masked."""
+        output = self.bert(input_ids, attention_mask, token_type_ids, position_ids, **options)
+        logits = self.mlm_head(output.last_hidden_state, self.bert.embeddings.tokens.weight)
+        loss = None if labels is None else cross_entropy(logits, labels)
+        return HeadOutput(loss, logits, output.hidden_states, output.attentions)
+
+
+class BertForSequenceClassification(BertWithHead):
+    """One label, several labels or one number for a text or a pair of texts, read off the pooled `[CLS]`."""
+
+    pooler = True
+
+    def add_heads(self, config: BertConfig) -> None:
+        self.dropout = classifier_dropout(config)
+        self.classifier = nn.Linear(config.hidden_size, config.num_labels)
+
+    def forward(
+        self,
+        input_ids: Tensor | None = None,
+        attention_mask: Tensor | None = None,
+        token_type_ids: Tensor | None = None,
+        position_ids: Tensor | None = None,
+        labels: Tensor | None = None,
+        **options: Any,
+    ) -> HeadOutput:
+        """Return logits (batch, num_labels).
+
+        `labels` are (batch,) ids of classes, a (batch, num_labels) float matrix of 0 and 1 for several labels, or
+        (batch,) numbers for regression; `config.problem_type` says which, or the dtype and `num_labels` if it is None.
+        """
+        output = self.bert(input_ids, attention_mask, token_type_ids, position_ids, **options)
+        logits = self.classifier(self.dropout(output.pooler_output))
+        loss = None if labels is None else sequence_loss(logits, labels, self.config)
+        return HeadOutput(loss, logits, output.hidden_states, output.attentions)
+
+
+class BertForTokenClassification(BertWithHead):
+    """A label for every token."""
+
+    def add_heads(self, config: BertConfig) -> None:
+        self.dropout = classifier_dropout(config)
+        self.classifier = nn.Linear(config.hidden_size, config.num_labels)
+
+    def forward(
+        self,
+        input_ids: Tensor | None = None,
+        attention_mask: Tensor | None = None,
+        token_type_ids: Tensor | None = None,
+        position_ids: Tensor | None = None,
+        labels: Tensor | None = None,
+        **options: Any,
+    ) -> HeadOutput:
+        """Return logits (batch, tokens, num_labels); `labels` (batch, tokens) hold -100 where none is to be learned."""
+        output = self.bert(input_ids, attention_mask, token_type_ids, position_ids, **options)
+        logits = self.classifier(self.dropout(output.last_hidden_state))
+        loss = None if labels is None else cross_entropy(logits, labels)
+        return HeadOutput(loss, logits, output.hidden_states, output.attentions)
+
+
+class BertForQuestionAnswering(BertWithHead):
+    """Where an answer starts and where it ends, scored at every token."""
+
+    def __init__(self, config: BertConfig) -> None:
+        super().__init__(config.replace(num_labels=2))  # start and end; Transformers sizes its head by the config
+
+    def add_heads(self, config: BertConfig) -> None:
+        self.qa_outputs = nn.Linear(config.hidden_size, 2)
+
+    def forward(
+        self,
+        input_ids: Tensor | None = None,
+        attention_mask: Tensor | None = None,
+        token_type_ids: Tensor | None = None,
+        position_ids: Tensor | None = None,
+        start_positions: Tensor | None = None,
+        end_positions: Tensor | None = None,
+        **options: Any,
+    ) -> SpanOutput:
+        """Return start and end logits (batch, tokens).
+
+        `start_positions` and `end_positions` (batch,) are token indices; a position outside the input is ignored.
+        """
+        output = self.bert(input_ids, attention_mask, token_type_ids, position_ids, **options)
+        start, end = self.qa_outputs(output.last_hidden_state).unbind(-1)  # each (batch, tokens)
+        loss = None
+        if start_positions is not None and end_positions is not None:
+            loss = (span_loss(start, start_positions) + span_loss(end, end_positions)) / 2
+        return SpanOutput(loss, start, end, output.hidden_states, output.attentions)
+
+
+def classifier_dropout(config: BertConfig) -> Dropout:
+    """Return the dropout before a classification head."""
+    return Dropout(config.hidden_dropout_prob if config.classifier_dropout is None else config.classifier_dropout)
+
+
+def cross_entropy(logits: Tensor, labels: Tensor) -> Tensor:
+    """Mean negative log-likelihood in fp32 over the labels that are not -100; 0, not NaN, if all are."""
+    logits, labels = logits.flatten(0, -2).float(), labels.flatten()
+    total = F.cross_entropy(logits, labels, ignore_index=IGNORED, reduction="sum")
+    return total / (labels != IGNORED).sum().clamp(min=1)
+
+
+def span_loss(logits: Tensor, positions: Tensor) -> Tensor:
+    """Cross-entropy over the tokens of (batch, tokens); a position outside the input counts for nothing."""
+    tokens = logits.shape[1]
+    inside = (positions >= 0) & (positions < tokens)
+    return cross_entropy(logits, torch.where(inside, positions, IGNORED))
+
+
+def sequence_loss(logits: Tensor, labels: Tensor, config: BertConfig) -> Tensor:
+    """Squared error, binary cross-entropy for every label, or cross-entropy, as the config and the labels say."""
+    kind = config.problem_type
+    if kind is None and config.num_labels == 1:
+        kind = "regression"
+    elif kind is None:
+        kind = "multi_label_classification" if labels.is_floating_point() else "single_label_classification"
+    if kind == "regression":
+        return F.mse_loss(logits.float().squeeze(-1), labels.float().reshape(logits.squeeze(-1).shape))
+    if kind == "multi_label_classification":
+        return F.binary_cross_entropy_with_logits(logits.float(), labels.float())
+    return cross_entropy(logits, labels)

@@ -1,0 +1,136 @@
+"""Two loops timed one step of each in turn."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+
+# A whole training run: calls its argument at the end of every step, and returns its mean loss.
+Loop = Callable[[Callable[[], None]], float]
+CLOCKS = {"wall": time.perf_counter, "cpu": time.process_time}
+WARM_UP = 3  # rounds that are not counted: the first steps set up memory, kernels and the optimiser's state
+
+
+class Stepper:
+    """A training loop in a thread of its own that halts at the end of every step until it is told to go on.
+
+    Parameters
+    ----------
+    loop : callable
+        Gets a function that it is to call at the end of every step; does nothing before the first `step`.
+    """
+
+    def __init__(self, loop: Loop) -> None:
+        self._go, self._halted = threading.Semaphore(0), threading.Semaphore(0)
+        self._halts, self._closed = True, False
+        self._result: float | None = None
+        self._error: BaseException | None = None
+        self._thread = threading.Thread(target=self._run, args=(loop, torch.get_num_threads()), daemon=True)
+        self._thread.start()
+
+    def step(self) -> None:
+        """Let the loop run to the end of its next step, or of the whole if there is none; raise what it raises."""
+        if self._result is not None or self._error is not None:
+            raise RuntimeError("the loop has ended; it was made for fewer steps")
+        self._go.release()
+        self._halted.acquire()
+        if self._error is not None:
+            raise self._error
+
+    def finish(self) -> float:
+        """Let the loop run to its end without a halt; return what it returns."""
+        self._halts = False
+        self.step()
+        return self._result
+
+    def close(self) -> None:
+        """End the thread, in the middle of its loop if need be."""
+        self._closed = True
+        self._go.release()
+        self._thread.join()
+
+    def _run(self, loop: Loop, threads: int) -> None:
+        torch.set_num_threads(threads)  # every thread has a number of its own
+        self._go.acquire()
+        try:
+            self._check_open()
+            self._result = loop(self._halt)
+        except BaseException as error:
+            self._error = error
+        self._halted.release()
+
+    def _halt(self) -> None:
+        if self._halts:
+            self._halted.release()
+            self._go.acquire()
+            self._check_open()
+
+    def _check_open(self) -> None:
+        if self._closed:
+            raise SystemExit
+
+
+def step_in_turns(
+    loops: Mapping[Any, Loop],
+    rounds: int,
+    clock: Callable[[], float] = time.perf_counter,
+    device: torch.device | None = None,
+    progress: bool = False,
+) -> tuple[dict[Any, list[float]], dict[Any, float]]:
+    """Take one step of each loop in turn, `rounds` times.
+
+    Parameters
+    ----------
+    loops : mapping of a name to a callable
+        As in `Stepper`; each has `rounds` steps or more.
+    rounds : int
+    clock : callable
+        Returns seconds.
+    device : torch.device, optional
+        Waited for at the end of every step.
+    progress : bool
+        Show a progress bar.
+
+    Returns
+    -------
+    seconds : dict of list of float
+        How long each step of each loop took. The first one holds everything that came before it.
+    results : dict of float
+        What each loop returned at its end.
+    """
+    from tqdm.auto import tqdm
+
+    steppers = {name: Stepper(loop) for name, loop in loops.items()}
+    seconds: dict[Any, list[float]] = {name: [] for name in loops}
+    try:
+        for _ in tqdm(range(rounds), disable=not progress, unit="round"):
+            for name, stepper in steppers.items():
+                seconds[name].append(seconds_of(stepper.step, clock, device))
+        return seconds, {name: stepper.finish() for name, stepper in steppers.items()}
+    finally:
+        for stepper in steppers.values():
+            stepper.close()
+
+
+def seconds_of(action: Callable[[], Any], clock: Callable[[], float], device: torch.device | None) -> float:
+    began = clock()
+    action()
+    if device is not None and device.type != "cpu":
+        getattr(torch, device.type).synchronize()
+    return clock() - began
+
+
+@contextmanager
+def limited_threads(number: int | None) -> Iterator[None]:
+    """Give PyTorch `number` threads in the block; None leaves it what it has."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(number or before)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)

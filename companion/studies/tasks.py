@@ -1,0 +1,302 @@
+"""Public benchmarks: which columns and scores each has, and how a checkpoint is measured on them over several seeds.
+
+A score says little alone. `measure_tasks` puts three others beside it: that of one constant answer, of a bag of words,
+and of the same network without pre-training.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+import platform
+import shlex
+import statistics
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from companion.data.labelled import load_dataset, texts_and_labels
+from companion.finetuning.classifier import TextClassifier
+from companion.finetuning.metrics import accuracy, matthews_correlation, pearson, precision_recall_f1, spearman
+from companion.finetuning.regressor import TextRegressor
+from companion.support.devices import best_device, device_name, precision_for
+from companion.support.files import sha256, write_json
+from companion.support.locate import resolve
+
+if TYPE_CHECKING:
+    from datasets import DatasetDict
+
+
+logger = logging.getLogger(__name__)
+Score = Callable[[Sequence[Any], Sequence[Any]], float]
+
+
+@dataclass(frozen=True)
+class Task:
+    """A labelled set and how it is scored.
+
+    Parameters
+    ----------
+    texts : tuple of str
+        The column of the text, or those of a pair.
+    scores : dict of str to callable
+        Name to ``score(truth, predicted)``, the usual one of the set first.
+    epochs : int
+        Passes over its training part: 3, as Devlin et al. (2019, section 4.1) take for GLUE, fewer over the largest set
+        and more over small ones with many labels.
+    label : str
+    is_regression : bool
+        Whether the labels are numbers on a scale.
+    """
+
+    texts: tuple[str, ...]
+    scores: dict[str, Score]
+    epochs: int
+    label: str = "label"
+    is_regression: bool = False
+
+
+def _f1_of(positive: str) -> Score:
+    return lambda truth, predicted: precision_recall_f1(truth, predicted, average="binary", positive=positive).f1
+
+
+_PAIR = ("sentence1", "sentence2")
+# The scores are those of GLUE (Wang et al. 2019, section 3).
+TASKS = {
+    "sst2": Task(("sentence",), {"accuracy": accuracy}, epochs=2),
+    "cola": Task(("sentence",), {"matthews": matthews_correlation, "accuracy": accuracy}, epochs=3),
+    "mrpc": Task(_PAIR, {"f1": _f1_of("equivalent"), "accuracy": accuracy}, epochs=3),
+    "rte": Task(_PAIR, {"accuracy": accuracy}, epochs=3),
+    "stsb": Task(_PAIR, {"pearson": pearson, "spearman": spearman}, epochs=3, label="score", is_regression=True),
+    "ag_news": Task(("text",), {"accuracy": accuracy}, epochs=3),
+    "clinc150": Task(("text",), {"accuracy": accuracy}, epochs=6),
+    "financial_phrasebank": Task(("sentence",), {"accuracy": accuracy}, epochs=6),
+}
+GLUE = ("sst2", "cola", "mrpc", "rte", "stsb")  # those of TASKS that are part of it
+BASELINES = ("constant", "bag_of_words")
+NETWORKS = ("pretrained", "from_scratch")
+
+
+def measure_tasks(
+    names: Sequence[str],
+    model: str | Path,
+    output: str | Path,
+    *,
+    seeds: int = 3,
+    progress: bool = True,
+    **options: Any,
+) -> dict[str, Any]:
+    """Measure `model`, the same network without pre-training, and two baselines on tasks; write the record after each.
+
+    Parameters
+    ----------
+    names : sequence of str
+        Keys of `TASKS`.
+    model : str or Path
+        As in `TextClassifier`.
+    output : str or Path
+        The record, a JSON file. What it already holds is not measured again, so a measurement that was stopped goes on
+        with the same call.
+    seeds : int
+        The seeds are 0, 1, ...
+    progress : bool
+        Show a progress bar.
+    **options
+        As in `measure_task`, but for `from_scratch`.
+
+    Returns
+    -------
+    dict
+        `kind`, `name`, `command`, `date`, `config`, `hardware`, `versions` and `tasks`: for every name its `rows`,
+        `data_checksum`, `constant` and `bag_of_words` (score to value), and for `pretrained` and `from_scratch`
+        what `measure_task` returns of `parameters`, `seeds`, `scores` and `median`.
+
+    Raises
+    ------
+    ValueError
+        If a task is unknown, `seeds` is below 1, or the record is of another measurement.
+    FileNotFoundError
+        If the data or the checkpoint are not there.
+    """
+    from tqdm.auto import tqdm
+
+    if unknown := [name for name in names if name not in TASKS]:
+        raise ValueError(f"task {unknown[0]!r} is unknown; choose from {', '.join(TASKS)}")
+    if seeds < 1:
+        raise ValueError(f"seeds={seeds} is not allowed; it must be an integer above 0")
+    record = _open_record(model, output, seeds, options)
+    todo = [
+        (name, part) for name in names for part in (*BASELINES, *NETWORKS) if part not in record["tasks"].get(name, {})
+    ]
+    for name, part in tqdm(todo, disable=not progress, unit="score"):
+        entry = record["tasks"].setdefault(name, {})
+        if part in BASELINES:
+            entry[part] = baseline_scores(name, part)
+        else:
+            measured = measure_task(name, model, seeds=range(seeds), from_scratch=part == "from_scratch", **options)
+            entry |= {key: measured.pop(key) for key in ("rows", "data_checksum")}
+            entry[part] = {key: measured[key] for key in ("parameters", "seeds", "scores", "median")}
+        write_json(output, record)
+    return record
+
+
+def baseline_scores(name: str, baseline: str) -> dict[str, float | None]:
+    """Return the scores of a baseline on the validation part of a task.
+
+    Parameters
+    ----------
+    name : str
+        A key of `TASKS`.
+    baseline : {"constant", "bag_of_words"}
+        The most frequent label (the mean of numbers); or single words and word pairs, weighted by TF-IDF, with
+        logistic regression (ridge regression for numbers). The texts of a pair are joined.
+
+    Returns
+    -------
+    dict
+        Score to value; None where a score does not exist, as the correlation with a constant.
+    """
+    task, splits = TASKS[name], load_dataset(name)
+    (train, labels), (texts, truth) = (
+        texts_and_labels(splits[part], task.texts, task.label) for part in ("train", "validation")
+    )
+    train, texts = ([text if isinstance(text, str) else " ".join(text) for text in part] for part in (train, texts))
+    predicted = _baseline(baseline, task.is_regression).fit(train, labels).predict(texts)
+    if baseline == "constant" and task.is_regression:
+        return dict.fromkeys(task.scores)
+    return {score: float(function(truth, list(predicted))) for score, function in task.scores.items()}
+
+
+def _baseline(name: str, is_regression: bool) -> Any:
+    from sklearn.dummy import DummyClassifier, DummyRegressor
+    from sklearn.feature_extraction.text import TfidfVectorizer
+    from sklearn.linear_model import LogisticRegression, Ridge
+    from sklearn.pipeline import make_pipeline
+
+    if name == "constant":
+        return DummyRegressor() if is_regression else DummyClassifier()
+    predictor = Ridge() if is_regression else LogisticRegression(C=20, max_iter=1000)
+    return make_pipeline(TfidfVectorizer(ngram_range=(1, 2), sublinear_tf=True), predictor)
+
+
+def measure_task(name: str, model: str = "mini", *, seeds: Sequence[int] = (0, 1, 2), **options: Any) -> dict[str, Any]:
+    """Fine-tune `model` on a task once a seed, and score it on the validation part.
+
+    Parameters
+    ----------
+    name : str
+        A key of `TASKS`; the data are found as `companion.data.labelled.load_dataset` finds them.
+    model : str or Path
+        As in `TextClassifier`.
+    seeds : sequence of int
+    **options
+        Other parameters of `TextClassifier` and `TextRegressor`, such as `from_scratch`, `epochs`, `learning_rate`.
+
+    Returns
+    -------
+    dict
+        `rows` of the parts, `data_checksum`, `parameters` of the estimator, `scores` (name to one value a seed) and
+        `median` (name to value).
+
+    Raises
+    ------
+    ValueError
+        If the task is unknown, there is no seed, or a column is missing.
+    FileNotFoundError
+        If its data are not there.
+    """
+    if name not in TASKS:
+        raise ValueError(f"task {name!r} is unknown; choose from {', '.join(TASKS)}")
+    if not seeds:
+        raise ValueError("seeds is empty; pass at least one")
+    task, splits = TASKS[name], load_dataset(name)
+    estimator_class = TextRegressor if task.is_regression else TextClassifier
+    estimator = estimator_class(model, **{"epochs": task.epochs} | options)
+    parts = (splits["train"], splits["validation"])
+    train, truth = (texts_and_labels(part, task.texts, task.label) for part in parts)
+    scores: dict[str, list[float]] = {score: [] for score in task.scores}
+    for seed in seeds:
+        predicted = estimator.set_params(seed=seed).fit(*train).predict(truth[0])
+        for score, function in task.scores.items():
+            scores[score].append(function(truth[1], predicted))
+        logger.info("%s, seed %d: %s", name, seed, {score: round(values[-1], 4) for score, values in scores.items()})
+    parameters = {key: value for key, value in estimator.get_params().items() if key not in ("seed", "progress")}
+    return {
+        "task": name,
+        "rows": {part: len(splits[part]) for part in ("train", "validation")},
+        "data_checksum": data_checksum(splits),
+        "parameters": parameters | {"model": str(model), "learning_rate": estimator.learning_rate_},
+        "seeds": list(seeds),
+        "scores": scores,
+        "median": {score: statistics.median(values) for score, values in scores.items()},
+    }
+
+
+def tasks_table(record: Mapping[str, Any]) -> str:
+    """Set the record of `measure_tasks` as text: medians over the seeds in percent, and in brackets the range."""
+    lines = [f"{'':<34}{'constant':>10}{'bag of words':>14}{'from scratch':>22}{record['config']['model']:>22}"]
+    for name, entry in record["tasks"].items():
+        for score in TASKS[name].scores:
+            title = f"{name}, {score}"
+            fixed = [entry[part][score] for part in BASELINES]
+            nets = [_with_range(entry[part]["scores"][score]) for part in reversed(NETWORKS)]
+            lines.append(f"{title:<34}{_percent(fixed[0]):>10}{_percent(fixed[1]):>14}{nets[0]:>22}{nets[1]:>22}")
+    return "\n".join(lines)
+
+
+def _percent(value: float | None) -> str:
+    return "-" if value is None else f"{100 * value:.1f}"
+
+
+def _with_range(values: Sequence[float]) -> str:
+    return f"{_percent(statistics.median(values))} ({_percent(min(values))} to {_percent(max(values))})"
+
+
+def _open_record(model: str | Path, output: str | Path, seeds: int, options: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the record in `output`, if it is of this measurement, or a new one."""
+    device = best_device(options.get("device"))
+    config = {"model": Path(model).name, "seeds": seeds, "options": dict(options)}
+    record = {
+        "kind": "tasks",
+        "name": Path(output).stem,
+        "command": _command(model, output, seeds, options),
+        "date": time.strftime("%Y-%m-%d", time.gmtime()),
+        "config": config | {"weights_checksum": sha256(resolve(model) / "model.safetensors")},
+        "hardware": {
+            "device": device_name(device),
+            "precision": precision_for(device, options.get("precision")),
+            "threads": torch.get_num_threads(),
+        },
+        "versions": {"python": platform.python_version(), "torch": torch.__version__},
+        "tasks": {},
+    }
+    if Path(output).is_file():
+        old = json.loads(Path(output).read_text(encoding="utf-8"))
+        changed = [name for name, value in record["config"].items() if old.get("config", {}).get(name) != value]
+        if changed:
+            raise ValueError(
+                f"{output} is of another measurement, which differs in: {', '.join(changed)}. Name another file"
+            )
+        record["tasks"] = old["tasks"]
+    return record
+
+
+def _command(model: str | Path, output: str | Path, seeds: int, options: Mapping[str, Any]) -> str:
+    parts = ["companion", "bench", "tasks", "--model", Path(model).name, "--seeds", seeds]
+    for name, value in options.items():
+        parts += [] if value is None else [f"--{name.replace('_', '-')}", value]
+    return shlex.join(map(str, [*parts, "--output", Path(output).name]))
+
+
+def data_checksum(splits: DatasetDict) -> str:
+    """Return a SHA-256 of the rows of the training and the validation part."""
+    digest = hashlib.sha256()
+    for part in ("train", "validation"):
+        for row in splits[part]:
+            digest.update(repr(sorted(row.items())).encode())
+    return digest.hexdigest()

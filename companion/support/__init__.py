@@ -1,0 +1,1 @@
+"""What everything stands on: devices, files, finding checkpoints by name."""

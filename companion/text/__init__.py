@@ -1,0 +1,1 @@
+"""Text to token ids: words, a vocabulary, WordPiece, windows, the tokenizer."""

@@ -1,0 +1,142 @@
+"""Rows of token ids: truncation, windows with a stride, padding."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from itertools import product
+from typing import Any, Literal, NamedTuple
+
+import torch
+from tokenizers import Encoding
+from torch import Tensor
+
+Truncation = Literal["longest_first", "only_first", "only_second", False]
+Padding = Literal["longest", "max_length", False]
+Batch = dict[str, Any]  # name -> (batch, tokens) int64 tensor, or lists of rows where return_tensors=False
+POSITIONS = 512  # of BERT
+TRUNCATIONS = ("longest_first", "only_first", "only_second", False)
+PADDINGS = ("longest", "max_length", False)
+
+
+class Window(NamedTuple):
+    """One row: the tokens of the text, and of the pair, that it holds."""
+
+    row: int
+    first: Encoding
+    first_part: slice
+    second: Encoding | None = None
+    second_part: slice = slice(0)
+
+    def join(self, values: Callable[[Encoding], list[Any]], opening: Any, closing: Any) -> list[Any]:
+        """The values of the tokens, with `opening` at `[CLS]` and `closing` at each `[SEP]`."""
+        joined = [opening, *values(self.first)[self.first_part], closing]
+        if self.second is not None:
+            joined += [*values(self.second)[self.second_part], closing]
+        return joined
+
+    def segments(self) -> list[int]:
+        """0 from `[CLS]` to the first `[SEP]`, 1 from there to the second."""
+        zeros = self.first_part.stop - self.first_part.start + 2
+        ones = self.second_part.stop - self.second_part.start + 1 if self.second is not None else 0
+        return [0] * zeros + [1] * ones
+
+
+@dataclass(frozen=True)
+class Cutter:
+    """Brings rows to `max_length`; the arguments are those of `Tokenizer.__call__`."""
+
+    truncation: Truncation
+    max_length: int
+    stride: int
+    return_overflow: bool
+
+    def windows(self, first: Sequence[Encoding], second: Sequence[Encoding] | None) -> list[Window]:
+        """The windows of all rows, in order."""
+        if second is None:
+            return [
+                Window(row, text, part)
+                for row, text in enumerate(first)
+                for part in self._parts(len(text), self._sizes(row, len(text))[0], row)
+            ]
+        return [
+            Window(row, text, part, pair, pair_part)
+            for row, (text, pair) in enumerate(zip(first, second, strict=True))
+            for part, pair_part in self._pair_parts(row, len(text), len(pair))
+        ]
+
+    def _pair_parts(self, row: int, text: int, pair: int) -> Iterable[tuple[slice, slice]]:
+        text_size, pair_size = self._sizes(row, text, pair)
+        return product(self._parts(text, text_size, row), self._parts(pair, pair_size, row))
+
+    def _sizes(self, row: int, text: int, pair: int | None = None) -> tuple[int, int]:
+        """How many tokens of the text and of the pair fit into one row."""
+        room = self.max_length - (2 if pair is None else 3)
+        pair = pair or 0
+        if text + pair <= room:
+            return text, pair
+        if self.truncation is False:
+            raise ValueError(
+                f"row {row} has {text + pair + self.max_length - room} tokens, more than max_length={self.max_length}, "
+                f"and truncation=False; pass another truncation ({', '.join(map(repr, TRUNCATIONS[:-1]))})"
+            )
+        if self.truncation == "longest_first":
+            return _shorten_longest(text, pair, room)
+        left = room - (pair if self.truncation == "only_first" else text)
+        if left < 1:
+            raise ValueError(
+                f"truncation={self.truncation!r} cannot bring row {row} to max_length={self.max_length}: the other "
+                f"text alone leaves no room; pass truncation='longest_first' or a larger max_length"
+            )
+        return (left, pair) if self.truncation == "only_first" else (text, left)
+
+    def _parts(self, length: int, size: int, row: int) -> list[slice]:
+        """The windows of `size` tokens on a text of `length`, each sharing `stride` tokens with the one before."""
+        if length <= size:
+            return [slice(0, length)]
+        if not self.return_overflow:
+            return [slice(0, size)]
+        if self.stride >= size:
+            raise ValueError(
+                f"stride={self.stride} leaves no step between windows of {size} tokens (row {row}); the stride is "
+                f"their overlap: pass at most {size - 1}, or a larger max_length"
+            )
+        starts = range(0, length - self.stride, size - self.stride)
+        return [slice(start, min(start + size, length)) for start in starts]
+
+
+def _shorten_longest(text: int, pair: int, room: int) -> tuple[int, int]:
+    """Lengths after taking tokens from the longer text until both fit, or are equal, and then from both.
+
+    Where `room` is odd, the longer text keeps one token more; the pair does, where both were of one length.
+    """
+    short, long = sorted((text, pair))
+    short = min(short, room // 2)
+    long = room - short
+    return (long, short) if text > pair else (short, long)
+
+
+def padded(columns: Batch, padding: Padding, max_length: int, multiple: int, pad_id: int) -> Batch:
+    """The columns with every row filled up on the right to one length, if `padding` says so."""
+    if padding is False:
+        return columns
+    longest = max(map(len, columns["input_ids"]), default=0)
+    width = round_up(max_length if padding == "max_length" else longest, multiple)
+    fill = {"input_ids": pad_id, "offsets": (0, 0), "word_ids": -1, "special_tokens_mask": 1}
+    return {name: [row + [fill.get(name, 0)] * (width - len(row)) for row in rows] for name, rows in columns.items()}
+
+
+def as_tensors(batch: Batch) -> dict[str, Tensor]:
+    lengths = {len(row) for row in batch["input_ids"]}
+    if len(lengths) > 1:
+        raise ValueError(
+            f"padding=False leaves rows of {min(lengths)} to {max(lengths)} tokens, which make no tensor; pass "
+            "padding='longest', or return_tensors=False for lists"
+        )
+    if not lengths:
+        return {name: torch.zeros(0, 0, dtype=torch.int64) for name in batch}
+    return {name: torch.tensor(rows, dtype=torch.int64) for name, rows in batch.items()}
+
+
+def round_up(number: int, multiple: int) -> int:
+    return -(-number // multiple) * multiple

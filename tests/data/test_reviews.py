@@ -1,0 +1,87 @@
+"""The bundled set `reviews`: what its card says, and that a bag of words cannot solve it."""
+
+import re
+from collections import Counter, defaultdict
+from pathlib import Path
+
+import pytest
+from sklearn.feature_extraction.text import TfidfVectorizer
+from sklearn.linear_model import LogisticRegression
+from sklearn.pipeline import make_pipeline
+
+import companion.data.labelled
+from companion import load_dataset
+
+CARD = (Path(companion.data.labelled.__file__).parent / "sets" / "reviews" / "README.md").read_text(encoding="utf-8")
+SPLITS = ("train", "validation", "test")
+
+
+@pytest.fixture(scope="module")
+def reviews():
+    return load_dataset("reviews")
+
+
+@pytest.fixture(scope="module")
+def bag_of_words(reviews):
+    model = make_pipeline(
+        TfidfVectorizer(ngram_range=(1, 2), sublinear_tf=True), LogisticRegression(C=20, max_iter=1000)
+    )
+    return model.fit(reviews["train"]["text"], reviews["train"]["label"])
+
+
+def score(model, rows) -> float:
+    return 100 * model.score([row["text"] for row in rows], [row["label"] for row in rows])
+
+
+@pytest.mark.parametrize("split", SPLITS)
+def test_the_card_counts_what_is_there(reviews, split):
+    rows = reviews[split]
+    labels = Counter(rows["label"])
+    counts = [len(rows), labels["positive"], labels["negative"], sum(pair is not None for pair in rows["pair"])]
+    cells = re.search(rf"^\| {split} \|(.*)\|$", CARD, re.MULTILINE).group(1)
+    assert [int(cell.replace(",", "")) for cell in cells.split("|")] == counts
+
+
+def test_no_text_occurs_twice_and_lengths_are_as_said(reviews):
+    texts = [text for split in SPLITS for text in reviews[split]["text"]]
+    assert len(texts) == len({text.lower() for text in texts}) >= 1000
+    assert {len(text.split()) for text in texts} <= set(range(8, 36))
+
+
+def test_contrast_pairs_are_two_of_opposite_labels_in_one_split(reviews):
+    members = defaultdict(list)
+    for split in SPLITS:
+        for row in reviews[split]:
+            if row["pair"] is not None:
+                members[row["pair"]].append((split, row["kind"], row["label"]))
+    assert len(members) == 180
+    for pair in members.values():
+        assert len(pair) == 2
+        assert pair[0][:2] == pair[1][:2]
+        assert {label for *_, label in pair} == {"positive", "negative"}
+
+
+def test_no_two_reviews_outside_a_pair_are_near_duplicates(reviews):
+    rows = [row for split in SPLITS for row in reviews[split]]
+    vectors = TfidfVectorizer().fit_transform([row["text"] for row in rows])
+    similar = (vectors @ vectors.T).tocoo()
+    for i, j, cosine in zip(similar.row, similar.col, similar.data, strict=True):
+        if i < j and cosine > 0.6:
+            assert rows[i]["pair"] is not None and rows[i]["pair"] == rows[j]["pair"], (rows[i], rows[j])
+
+
+def test_the_topic_does_not_give_the_label_away(reviews):
+    for split, tolerance in (("train", 4), ("test", 4)):
+        counts = Counter(zip(reviews[split]["kind"], reviews[split]["label"], strict=True))
+        for kind in set(reviews[split]["kind"]):
+            assert abs(counts[kind, "positive"] - counts[kind, "negative"]) <= tolerance
+
+
+def test_a_bag_of_words_scores_what_the_card_says(reviews, bag_of_words):
+    pairs = [row for row in reviews["test"] if row["pair"] is not None]
+    others = [row for row in reviews["test"] if row["pair"] is None]
+    measured = [score(bag_of_words, rows) for rows in (reviews["test"], pairs, others)]
+    stated = re.search(r"([\d.]+)% on all rows, ([\d.]+)% on the contrast pairs, ([\d.]+)% on the others", CARD)
+    assert measured == pytest.approx([float(figure) for figure in stated.groups()], abs=0.06)
+    assert measured[0] < 85
+    assert 40 < measured[1] < 60

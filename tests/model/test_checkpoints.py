@@ -1,0 +1,439 @@
+"""Checkpoints: Transformers' folders both ways, the hub's cache, old names, and everything that must be refused."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import pickle
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+import transformers
+from safetensors.torch import load_file, save_file
+from torch import nn
+
+import companion
+from companion.config import BertConfig
+from companion.model import checkpoints
+from companion.model.checkpoints import from_transformers, load_weights, read_weights, to_transformers
+from companion.model.encoder import BertModel
+from companion.model.heads import BertForMaskedLM, BertForPreTraining, BertForSequenceClassification
+from companion.support import locate
+from companion.support.locate import bundled_names, resolve
+
+CLASSES = [
+    "BertModel",
+    "BertForPreTraining",
+    "BertForMaskedLM",
+    "BertForSequenceClassification",
+    "BertForTokenClassification",
+    "BertForQuestionAnswering",
+]
+IDS = torch.tensor([[2, 7, 30, 9], [4, 4, 0, 0]])
+MASK = torch.tensor([[1, 1, 1, 1], [1, 1, 0, 0]])
+
+
+def make(cls: type[nn.Module], config: BertConfig, seed: int = 0) -> nn.Module:
+    """Build a model whose every parameter is random, biases and norms too."""
+    torch.manual_seed(seed)
+    model = cls(config)
+    for parameter in model.parameters():
+        parameter.data = parameter.data + 0.2 * torch.randn(parameter.shape)
+    return model.eval()
+
+
+def outputs(model: nn.Module) -> list[torch.Tensor]:
+    """Return every tensor that a model puts out, ours or theirs."""
+    result = model(input_ids=IDS, attention_mask=MASK)
+    values = result.values() if isinstance(result, dict) else vars(result).values()
+    return [value for value in values if isinstance(value, torch.Tensor)]
+
+
+def assert_same_outputs(first: nn.Module, second: nn.Module) -> None:
+    for a, b in zip(outputs(first), outputs(second), strict=True):
+        torch.testing.assert_close(a, b, atol=1e-5, rtol=1e-5)
+
+
+def rewrite(folder: Path, change: object) -> None:
+    """Replace the tensors of a folder by what `change` makes of them."""
+    save_file(change(load_file(folder / "model.safetensors")), folder / "model.safetensors")
+
+
+@pytest.fixture
+def saved(tmp_path: Path, small_config: BertConfig) -> Path:
+    make(BertForPreTraining, small_config).save_pretrained(tmp_path / "saved")
+    return tmp_path / "saved"
+
+
+# --- Transformers, both ways --------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", CLASSES)
+def test_transformers_opens_what_is_saved_and_its_own_comes_back(tmp_path, small_config, name: str):
+    cls = BertModel if name == "BertModel" else getattr(companion, name)
+    ours = make(cls, small_config)
+    ours.save_pretrained(tmp_path / "ours")
+    theirs, loading = getattr(transformers, name).from_pretrained(tmp_path / "ours", output_loading_info=True)
+    assert not any(loading.values()), loading
+    assert_same_outputs(ours, theirs)
+    theirs.save_pretrained(tmp_path / "theirs")
+    back = cls.from_pretrained(tmp_path / "theirs")
+    assert_same_outputs(ours, back)
+    assert back.config == ours.config
+    assert not back.training
+
+
+def test_the_saved_config_names_the_class(saved: Path):
+    assert json.loads((saved / "config.json").read_text())["architectures"] == ["BertForPreTraining"]
+    assert transformers.AutoModelForPreTraining.from_pretrained(saved).__class__.__name__ == "BertForPreTraining"
+
+
+@pytest.mark.parametrize("name", CLASSES[1:])
+def test_another_head_opens_the_same_encoder_and_says_what_is_new(saved: Path, caplog, name: str):
+    with caplog.at_level(logging.WARNING):
+        model = getattr(companion, name).from_pretrained(saved)
+    whole = BertForPreTraining.from_pretrained(saved)
+    torch.testing.assert_close(model.bert(IDS).last_hidden_state, whole.bert(IDS).last_hidden_state)
+    new = {
+        "BertForPreTraining": [],
+        "BertForMaskedLM": [],
+        "BertForSequenceClassification": ["classifier.weight", "classifier.bias"],
+        "BertForTokenClassification": ["classifier.weight", "classifier.bias"],
+        "BertForQuestionAnswering": ["qa_outputs.weight", "qa_outputs.bias"],
+    }[name]
+    messages = [record.getMessage() for record in caplog.records if record.name == "companion.model.checkpoints"]
+    assert len(messages) == bool(new)
+    assert all(part in messages[0] for part in new)
+    assert not new or "newly initialised" in messages[0]
+
+
+@pytest.mark.parametrize("name", ["BertForMaskedLM", "BertForSequenceClassification"])
+def test_transformers_opens_the_folder_with_another_head_too(saved: Path, name: str):
+    theirs = getattr(transformers, name).from_pretrained(saved)
+    ours = getattr(companion, name).from_pretrained(saved)
+    torch.testing.assert_close(
+        theirs.bert(IDS, MASK).last_hidden_state, ours.bert(IDS, MASK).last_hidden_state, atol=1e-5, rtol=1e-5
+    )
+
+
+def test_an_encoder_alone_opens_as_a_model_with_a_head_and_back(tmp_path, small_config, caplog):
+    encoder = make(BertModel, small_config)
+    encoder.save_pretrained(tmp_path / "encoder")
+    with caplog.at_level(logging.WARNING):
+        model = BertForSequenceClassification.from_pretrained(tmp_path / "encoder")
+    assert "classifier.weight, classifier.bias" in caplog.text and "pooler" not in caplog.text
+    torch.testing.assert_close(model.bert(IDS).pooler_output, encoder(IDS).pooler_output)
+    model.save_pretrained(tmp_path / "model")
+    assert_same_outputs(BertModel.from_pretrained(tmp_path / "model"), encoder)
+
+
+def test_a_pooler_that_the_file_does_not_have_is_named(tmp_path, small_config, caplog):
+    make(BertForMaskedLM, small_config).save_pretrained(tmp_path)
+    with caplog.at_level(logging.WARNING):
+        BertModel.from_pretrained(tmp_path)
+    assert "pooler.dense.weight, pooler.dense.bias: newly initialised" in caplog.text
+
+
+def test_what_is_set_on_loading_goes_over_the_file(saved: Path):
+    model = BertForSequenceClassification.from_pretrained(saved, labels=("no", "yes", "maybe"), hidden_dropout_prob=0.3)
+    assert (model.config.num_labels, model.classifier.out_features, model.dropout.p) == (3, 3, 0.3)
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_weights_stored_in_half_the_size_come_back_in_fp32(tmp_path, small_config, dtype: torch.dtype):
+    model = make(BertModel, small_config)
+    model.save_pretrained(tmp_path, dtype=dtype)
+    assert {tensor.dtype for tensor in load_file(tmp_path / "model.safetensors").values()} == {dtype}
+    back = BertModel.from_pretrained(tmp_path)
+    for before, after in zip(model.parameters(), back.parameters(), strict=True):
+        assert torch.equal(after, before.to(dtype).float())
+    assert model.embeddings.norm.weight.dtype == torch.float32, "saving must not change the model"
+    transformers.BertModel.from_pretrained(tmp_path)
+
+
+def test_names_map_one_to_one_there_and_back(small_config: BertConfig):
+    for name in CLASSES:
+        cls = BertModel if name == "BertModel" else getattr(companion, name)
+        state = cls(small_config).state_dict()
+        theirs = to_transformers(state)
+        expected = getattr(transformers, name)(transformers.BertConfig.from_dict(small_config.to_dict())).state_dict()
+        tied = {"cls.predictions.decoder.weight", "cls.predictions.decoder.bias", "bert.embeddings.position_ids"}
+        assert set(theirs) == {name for name in expected if name not in tied}
+        assert list(from_transformers(theirs)) == list(state)
+
+
+# --- files of other times and kinds -------------------------------------------------------------------------------
+
+
+def test_a_first_release_file_with_gamma_and_beta_and_redundant_tensors_is_read(saved: Path):
+    before = outputs(BertForPreTraining.from_pretrained(saved))
+
+    def as_in_2018(state: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+        old = {}
+        for name, tensor in state.items():
+            name = name.replace("LayerNorm.weight", "LayerNorm.gamma").replace("LayerNorm.bias", "LayerNorm.beta")
+            old[name] = tensor
+        old["bert.embeddings.position_ids"] = torch.arange(16)[None]
+        old["cls.predictions.decoder.weight"] = state["bert.embeddings.word_embeddings.weight"].clone()
+        old["cls.predictions.decoder.bias"] = state["cls.predictions.bias"].clone()
+        assert sum(name.endswith(("gamma", "beta")) for name in old) == 12
+        return old
+
+    rewrite(saved, as_in_2018)
+    for old, new in zip(before, outputs(BertForPreTraining.from_pretrained(saved)), strict=True):
+        assert torch.equal(old, new)
+
+
+def test_an_encoder_under_the_prefix_bert_and_one_without_are_the_same(saved: Path):
+    whole = BertForPreTraining.from_pretrained(saved)
+    rewrite(saved, lambda state: {name.removeprefix("bert."): tensor for name, tensor in state.items()})
+    assert_same_outputs(BertForPreTraining.from_pretrained(saved), whole)
+    assert_same_outputs(BertModel.from_pretrained(saved), whole.bert)
+
+
+def test_a_pickle_is_read_if_it_holds_tensors_alone(saved: Path):
+    before = BertForPreTraining.from_pretrained(saved)
+    torch.save(load_file(saved / "model.safetensors"), saved / "pytorch_model.bin")
+    (saved / "model.safetensors").unlink()
+    assert_same_outputs(BertForPreTraining.from_pretrained(saved), before)
+
+
+class Malicious:
+    def __init__(self, mark: Path) -> None:
+        self.mark = mark
+
+    def __reduce__(self):
+        return os.mkdir, (str(self.mark),)
+
+
+def test_a_pickle_that_would_run_code_is_refused_and_runs_none(saved: Path):
+    (saved / "model.safetensors").unlink()
+    torch.save({"bert.embeddings.word_embeddings.weight": Malicious(saved / "ran")}, saved / "pytorch_model.bin")
+    with pytest.raises(pickle.UnpicklingError, match="mkdir"):
+        BertForPreTraining.from_pretrained(saved)
+    assert not (saved / "ran").exists()
+    torch.load(saved / "pytorch_model.bin", weights_only=False)
+    assert (saved / "ran").exists(), "or the file would have proved nothing"
+
+
+def test_safetensors_are_preferred_to_a_pickle(saved: Path):
+    (saved / "pytorch_model.bin").write_bytes(b"not a pickle")
+    BertForPreTraining.from_pretrained(saved)
+
+
+@pytest.mark.parametrize("safe", [True, False])
+def test_weights_in_several_files_are_put_together(saved: Path, safe: bool):
+    before = BertForPreTraining.from_pretrained(saved)
+    theirs = transformers.BertForPreTraining.from_pretrained(saved)
+    folder = saved.parent / "sharded"
+    theirs.save_pretrained(folder, max_shard_size="10KB")
+    if not safe:
+        shards = json.loads((folder / "model.safetensors.index.json").read_text())
+        for file in set(shards["weight_map"].values()):
+            torch.save(load_file(folder / file), folder / file.replace("safetensors", "bin"))
+            (folder / file).unlink()
+        shards["weight_map"] = {k: v.replace("safetensors", "bin") for k, v in shards["weight_map"].items()}
+        (folder / "pytorch_model.bin.index.json").write_text(json.dumps(shards))
+        (folder / "model.safetensors.index.json").unlink()
+    assert len(list(folder.glob("model-0*"))) > 1
+    assert_same_outputs(BertForPreTraining.from_pretrained(folder), before)
+
+
+def test_a_folder_without_weights_is_refused_by_name(saved: Path):
+    (saved / "model.safetensors").unlink()
+    with pytest.raises(FileNotFoundError, match=r"saved' holds no weights; expected one of model.safetensors, pytorch"):
+        BertForPreTraining.from_pretrained(saved)
+    with pytest.raises(FileNotFoundError, match="holds no weights"):
+        read_weights(saved)
+
+
+# --- what does not fit --------------------------------------------------------------------------------------------
+
+
+def test_missing_unexpected_and_misshapen_weights_are_all_named(saved: Path):
+    def spoil(state: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+        del state["bert.encoder.layer.1.attention.self.key.weight"]
+        state["bert.encoder.layer.2.output.dense.weight"] = torch.zeros(1)
+        state["bert.embeddings.position_embeddings.weight"] = torch.zeros(8, 24)
+        return state
+
+    rewrite(saved, spoil)
+    with pytest.raises(ValueError, match="do not fit BertForPreTraining") as caught:
+        BertForPreTraining.from_pretrained(saved)
+    message = str(caught.value)
+    assert str(saved) in message
+    assert "missing: bert.encoder.layers.1.attention.key.weight." in message
+    assert "unexpected: bert.encoder.layers.2.feed_forward.contract.weight." in message
+    assert "misshapen: bert.embeddings.positions.weight: (8, 24) on file, (16, 24) in the model." in message
+
+
+def test_a_classifier_of_another_size_is_an_error_and_not_a_new_one(tmp_path, small_config):
+    make(BertForSequenceClassification, small_config).save_pretrained(tmp_path)
+    with pytest.raises(ValueError, match=r"classifier.weight: \(5, 24\) on file, \(2, 24\) in the model"):
+        BertForSequenceClassification.from_pretrained(tmp_path, num_labels=2)
+
+
+def test_nothing_is_loaded_when_something_does_not_fit(small_config: BertConfig):
+    model, other = make(BertModel, small_config), make(BertModel, small_config, seed=1)
+    before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
+    state = other.state_dict()
+    state.pop("encoder.layers.1.feed_forward.expand.bias")
+    with pytest.raises(ValueError, match="missing: encoder.layers.1.feed_forward.expand.bias"):
+        load_weights(model, state)
+    assert all(torch.equal(tensor, before[name]) for name, tensor in model.state_dict().items())
+
+
+def test_a_model_of_another_architecture_is_refused(saved: Path):
+    entries = json.loads((saved / "config.json").read_text()) | {"model_type": "roberta"}
+    (saved / "config.json").write_text(json.dumps(entries))
+    with pytest.raises(ValueError, match="model_type='roberta' is not 'bert'"):
+        BertModel.from_pretrained(saved)
+
+
+# --- saving -------------------------------------------------------------------------------------------------------
+
+
+def test_saving_replaces_the_weights_and_keeps_what_else_lies_there(saved: Path, small_config: BertConfig):
+    (saved / "vocab.txt").write_text("[PAD]\n")
+    (saved / "checkpoint" / "deep").mkdir(parents=True)
+    (saved / "checkpoint" / "config.json").write_text("the checkpoint's own")
+    (saved / "checkpoint" / "deep" / "state.bin").write_bytes(b"state")
+    (saved / "latest").symlink_to("checkpoint")
+    (saved / "pytorch_model.bin").write_bytes(b"of the old model")
+    (saved / "model.safetensors.index.json").write_text("{}")
+    other = make(BertForPreTraining, small_config, seed=1)
+    other.save_pretrained(saved)
+    assert_same_outputs(BertForPreTraining.from_pretrained(saved), other)
+    assert (saved / "vocab.txt").read_text() == "[PAD]\n"
+    assert (saved / "checkpoint" / "config.json").read_text() == "the checkpoint's own"
+    assert (saved / "checkpoint" / "deep" / "state.bin").read_bytes() == b"state"
+    assert os.readlink(saved / "latest") == "checkpoint"
+    found = {entry.name for entry in saved.iterdir()}
+    assert found == {"config.json", "model.safetensors", "vocab.txt", "checkpoint", "latest"}
+    assert [entry.name for entry in saved.parent.iterdir()] == ["saved"]
+
+
+def test_a_disk_that_fills_up_while_saving_keeps_the_old_model(saved: Path, small_config, monkeypatch):
+    (saved / "vocab.txt").write_text("[PAD]\n")
+    before = BertForPreTraining.from_pretrained(saved)
+
+    def half(state: object, path: Path, **options: object) -> None:
+        path.write_bytes(b"half a file")
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(checkpoints, "save_file", half)
+    with pytest.raises(OSError, match="No space left"):
+        make(BertForPreTraining, small_config, seed=1).save_pretrained(saved)
+    assert_same_outputs(BertForPreTraining.from_pretrained(saved), before)
+    assert (saved / "vocab.txt").read_text() == "[PAD]\n"
+    assert [entry.name for entry in saved.parent.iterdir()] == ["saved"]
+
+
+# --- names --------------------------------------------------------------------------------------------------------
+
+
+def test_a_bundled_name_goes_before_a_folder_and_a_folder_before_the_hub(tmp_path, saved: Path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(locate, "BUNDLED", tmp_path / "package")
+    monkeypatch.setattr(locate, "_fetch", lambda name, files: pytest.fail("asked the hub"))
+    assert resolve("saved") == Path("saved")
+    bundled = tmp_path / "package" / "saved"
+    bundled.mkdir(parents=True)
+    assert resolve("saved") == Path("saved"), "a bundled folder without a config is no checkpoint"
+    (bundled / "config.json").write_text("{}")
+    assert resolve("saved") == bundled
+    assert resolve(str(saved)) == resolve(saved) == saved
+    assert bundled_names() == ["saved"]
+
+
+def test_a_name_that_no_hub_id_can_have_is_refused_without_asking(tmp_path, monkeypatch):
+    monkeypatch.setattr(locate, "BUNDLED", tmp_path)
+    with pytest.raises(FileNotFoundError, match=r"checkpoint 'no/such/folder' was not found: .* not the form of a hub"):
+        resolve("no/such/folder")
+
+
+@pytest.fixture(scope="module")
+def hub_cache(tmp_path_factory) -> Path:
+    """Build the cache that the hub's client would have made of one repository with safetensors and one without."""
+    cache = tmp_path_factory.mktemp("hub")
+    config = BertConfig(50, 24, 2, 4, 40, max_position_embeddings=16)
+    for owner_and_name in ("books--small-bert", "books--old-bert"):
+        repository = cache / f"models--{owner_and_name}"
+        snapshot = repository / "snapshots" / ("a" * 40)
+        make(BertModel, config).save_pretrained(snapshot)
+        if "old" in owner_and_name:
+            torch.save(load_file(snapshot / "model.safetensors"), snapshot / "pytorch_model.bin")
+            (snapshot / "model.safetensors").unlink()
+        (repository / "refs").mkdir()
+        (repository / "refs" / "main").write_text("a" * 40)
+    return cache
+
+
+def run_with_hub(cache: Path, code: str, **environment: str) -> str:
+    """Run Python with this cache; the hub's client reads its settings when it is imported."""
+    settings = {"HF_HUB_CACHE": str(cache), "HF_HUB_DISABLE_TELEMETRY": "1"} | environment
+    command = [sys.executable, "-c", code]
+    root = Path(companion.__file__).parents[1]
+    result = subprocess.run(command, env=os.environ | settings, cwd=root, capture_output=True, text=True, check=False)
+    assert result.returncode == 0, result.stderr
+    return result.stdout
+
+
+def test_a_hub_id_in_the_local_cache_loads_offline_and_another_says_what_to_do(hub_cache: Path):
+    code = """
+import torch
+from companion import BertModel
+from companion.support.locate import resolve
+for name in ("books/small-bert", "books/old-bert"):
+    torch.manual_seed(0)
+    print(resolve(name).name, float(BertModel.from_pretrained(name).pooler.dense.weight.detach().sum()))
+try:
+    resolve("books/never-seen")
+except FileNotFoundError as error:
+    print(error)
+"""
+    small, old, error = run_with_hub(hub_cache, code, HF_HUB_OFFLINE="1").splitlines()
+    expected = make(BertModel, BertConfig(50, 24, 2, 4, 40, max_position_embeddings=16))
+    for line in (small, old):
+        assert line.split()[0] == "a" * 40
+        assert float(line.split()[1]) == pytest.approx(float(expected.pooler.dense.weight.detach().sum()), abs=1e-5)
+    assert error.startswith("checkpoint 'books/never-seen' was not found: no bundled one of that name (")
+    assert "hub could not be reached or does not have it" in error
+    assert error.endswith("Connect to the internet and check the id, or pass a downloaded folder's path")
+
+
+def test_a_hub_that_cannot_be_reached_is_an_error_that_says_so(tmp_path):
+    code = """
+from companion.support.locate import resolve
+try:
+    resolve("books/never-seen")
+except FileNotFoundError as error:
+    print(error)
+"""
+    nowhere = "http://127.0.0.1:9"  # the discard port: nothing answers
+    error = run_with_hub(tmp_path, code, HF_ENDPOINT=nowhere, HF_HUB_OFFLINE="0", NO_PROXY="127.0.0.1")
+    assert "hub could not be reached or does not have it" in error
+
+
+def test_pickles_are_fetched_only_where_there_are_no_safetensors(tmp_path, monkeypatch):
+    asked = []
+
+    def snapshot_download(name: str, allow_patterns: list[str]) -> str:
+        asked.append(allow_patterns)
+        return str(tmp_path)
+
+    monkeypatch.setattr("huggingface_hub.snapshot_download", snapshot_download)
+    monkeypatch.setattr(locate, "BUNDLED", tmp_path)
+    assert resolve("books/old-bert") == tmp_path
+    assert ["pytorch_model*.bin*" in patterns for patterns in asked] == [False, True]
+    asked.clear()
+    (tmp_path / "model-00001-of-00002.safetensors").touch()
+    assert resolve("books/old-bert") == tmp_path
+    assert ["pytorch_model*.bin*" in patterns for patterns in asked] == [False]
+    asked.clear()
+    resolve("books/old-bert", files=("vocab.txt",))
+    assert asked == [["vocab.txt"]]

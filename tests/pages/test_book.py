@@ -1,0 +1,217 @@
+"""The built pages in a browser: they load nothing from elsewhere, render, fit a telephone and can be read.
+
+Every page is opened once; the tests read what was found there.
+"""
+
+from __future__ import annotations
+
+import functools
+import http.server
+import re
+import threading
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pytest
+from axe_playwright_python.sync_playwright import Axe
+from playwright.sync_api import BrowserContext, Page, sync_playwright
+
+HTML = Path(__file__).resolve().parents[2] / "_build" / "html"
+FLAGS = (
+    "--headless --no-sandbox --disable-gpu --disable-quic --no-first-run --disable-background-networking "
+    "--disable-component-update --disable-sync"
+).split()
+PATIENCE = 120_000  # milliseconds, for busy machines; nothing here depends on being fast
+DESKTOP, TELEPHONE = {"width": 1280, "height": 900}, {"width": 390, "height": 844}
+READABLE = {"runOnly": {"type": "rule", "values": ["color-contrast", "document-title", "image-alt", "link-name"]}}
+RAW_MATH = re.compile(r"\$[^$\n]*\\[a-z]+[^$\n]*\$|\\\(|\\\[")
+
+DIAGRAMS_STAND = "[...document.querySelectorAll('.mermaid')].every(diagram => diagram.querySelector('svg'))"
+FORMULAS_STAND = "window.MathJax?.startup?.promise"
+COUNT = "selector => document.querySelectorAll(selector).length"
+PROSE = """() => {
+  const article = document.querySelector('article')?.cloneNode(true);
+  article?.querySelectorAll('pre, code, mjx-container, .mermaid').forEach(node => node.remove());
+  return article?.textContent ?? '';
+}"""
+PICTURES = """() => [...document.querySelectorAll('article img')].map(image => [
+  image.alt, image.naturalWidth > 0, Boolean(image.closest('figure')?.querySelector('figcaption')?.textContent)])"""
+# A page repeats its few colours of code thousands of times; three of each kind are enough to judge them.
+THIN_OUT = """() => {
+  const seen = {};
+  for (const node of document.querySelectorAll('.highlight span[class], mjx-container')) {
+    seen[node.className] = (seen[node.className] ?? 0) + 1;
+    if (seen[node.className] > 3) node.remove();
+  }
+}"""
+
+
+@dataclass
+class Visit:
+    """What was found on one page."""
+
+    complaints: list[str] = field(default_factory=list)
+    outside: list[str] = field(default_factory=list)
+    formulas: int = 0
+    rendered: int = 0
+    broken: int = 0
+    prose: str = ""
+    pictures: list[tuple[str, bool, bool]] = field(default_factory=list)
+    telephone_width: int = 0
+    unreadable: dict[str, list[str]] = field(default_factory=dict)
+
+
+class QuietHandler(http.server.SimpleHTTPRequestHandler):
+    """Serves files and logs nothing."""
+
+    def log_message(self, *arguments: object) -> None:
+        pass
+
+
+def page_names() -> list[str]:
+    """List the built pages, but for the redirection at the root."""
+    pages = (path.relative_to(HTML).as_posix() for path in HTML.rglob("*.html") if "_static" not in path.parts)
+    return sorted(name for name in pages if name != "index.html")
+
+
+@pytest.fixture(scope="module")
+def address(unavailable: Callable[[str], None]) -> Iterator[str]:
+    """Serve the built book on this machine: modules do not load from `file://`."""
+    if not (HTML / "index.html").is_file():
+        unavailable("the book is not built; run make book")
+    handler = functools.partial(QuietHandler, directory=str(HTML))
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        yield f"http://127.0.0.1:{server.server_port}"
+        server.shutdown()
+
+
+@pytest.fixture(scope="module")
+def context(chromium: Path) -> Iterator[BrowserContext]:
+    """One browser for all pages, so that what they share is loaded once."""
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=str(chromium), args=FLAGS, timeout=PATIENCE)
+        context = browser.new_context(viewport=DESKTOP, reduced_motion="reduce")
+        context.set_default_timeout(PATIENCE)
+        context.add_init_script("localStorage.setItem('mode', 'light'); localStorage.setItem('theme', 'light')")
+        yield context
+        browser.close()
+
+
+@pytest.fixture(scope="module")
+def visited() -> dict[str, Visit]:
+    """Every page that has been opened so far."""
+    return {}
+
+
+@pytest.fixture
+def page(context: BrowserContext) -> Iterator[Page]:
+    page = context.new_page()
+    yield page
+    page.close()
+
+
+@pytest.fixture
+def visit(context: BrowserContext, address: str, visited: dict[str, Visit], name: str) -> Visit:
+    """What is found on the page `name`."""
+    if name not in visited:
+        page = context.new_page()
+        visited[name] = examine(page, address, name)
+        page.close()
+    return visited[name]
+
+
+def examine(page: Page, address: str, name: str) -> Visit:
+    """Open the page `name` on a desktop, on a telephone, in light and in dark; note all that the tests ask about."""
+    found = Visit()
+    listen(page, address, found)
+    page.goto(f"{address}/{name}")
+    wait_until_rendered(page)
+    found.formulas, found.rendered, found.broken = (
+        page.evaluate(COUNT, selector) for selector in (".math", ".math mjx-container", "mjx-merror, .error-icon")
+    )
+    found.prose, found.pictures = page.evaluate(PROSE), page.evaluate(PICTURES)
+    page.set_viewport_size(TELEPHONE)
+    wait_until_rendered(page)
+    found.telephone_width = page.evaluate("document.documentElement.scrollWidth")
+    page.set_viewport_size(DESKTOP)
+    page.evaluate(THIN_OUT)
+    for theme in ("light", "dark"):
+        page.evaluate("theme => document.documentElement.dataset.theme = theme", theme)
+        wait_until_rendered(page)
+        found.unreadable[theme] = unreadable(page)
+    return found
+
+
+def listen(page: Page, address: str, found: Visit) -> None:
+    """Note every error of the page, and every request that leaves `address`."""
+    at_home = (address, "data:", "blob:")
+    page.on("console", lambda said: said.type in ("error", "warning") and found.complaints.append(said.text))
+    page.on("pageerror", lambda error: found.complaints.append(str(error)))
+    page.on("response", lambda got: got.status >= 400 and found.complaints.append(f"{got.status} {got.url}"))
+    page.on("request", lambda sent: sent.url.startswith(at_home) or found.outside.append(sent.url))
+
+
+def wait_until_rendered(page: Page) -> None:
+    """Wait until formulas and diagrams stand and two frames were drawn."""
+    page.evaluate(FORMULAS_STAND)
+    page.wait_for_function(DIAGRAMS_STAND)
+    page.evaluate("new Promise(done => requestAnimationFrame(() => requestAnimationFrame(done)))")
+
+
+def unreadable(page: Page) -> list[str]:
+    """Return what axe finds: which element fails, and why."""
+    violations = Axe().run(page, options=READABLE).response["violations"]
+    return [f"{one['id']}: {node['target']} {node['failureSummary']}" for one in violations for node in one["nodes"]]
+
+
+each_page = pytest.mark.parametrize("name", page_names() or ["book/index.html"])
+
+
+@each_page
+def test_page_loads_without_complaint_and_from_here_alone(visit: Visit):
+    assert visit.complaints == []
+    assert visit.outside == []
+
+
+@each_page
+def test_formulas_are_rendered(visit: Visit):
+    assert visit.rendered >= visit.formulas
+    assert visit.broken == 0
+    assert RAW_MATH.findall(visit.prose) == []
+
+
+@each_page
+def test_every_picture_is_there_captioned_and_described(visit: Visit):
+    assert [picture for picture in visit.pictures if not all(picture)] == []
+
+
+@each_page
+def test_page_fits_a_telephone(visit: Visit):
+    assert visit.telephone_width <= TELEPHONE["width"]
+
+
+@each_page
+@pytest.mark.parametrize("theme", ["light", "dark"])
+def test_page_can_be_read(visit: Visit, theme: str):
+    assert visit.unreadable[theme] == []
+
+
+def test_the_root_leads_to_the_book(page: Page, address: str):
+    page.goto(f"{address}/")
+    page.wait_for_url("**/book/index.html")
+    assert page.locator("article h1").inner_text().startswith("A BERT companion")
+
+
+def test_the_dark_theme_is_really_dark(page: Page, address: str):
+    page.goto(f"{address}/book/index.html")
+    page.evaluate("document.documentElement.dataset.theme = 'dark'")
+    colour = page.evaluate("getComputedStyle(document.body).backgroundColor")
+    assert max(int(part) for part in re.findall(r"\d+", colour)[:3]) < 80
+
+
+def test_search_finds_a_term(page: Page, address: str):
+    page.goto(f"{address}/search.html?q=encoder")
+    page.wait_for_selector("#search-results li a")
+    assert page.locator("#search-results li").count() > 0

@@ -1,0 +1,109 @@
+"""Every code block of the README holds. What is run, and what is checked without running, is said by `CHECKS`."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shlex
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from packaging.requirements import Requirement
+
+ROOT = Path(__file__).resolve().parents[2]
+sys.path.insert(0, str(ROOT / ".ci"))
+from address import repository  # noqa: E402
+
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+BLOCKS = re.findall(r"^```(\w*)\n(.*?)^```$", README, re.M | re.S)
+PYTHON = "\n".join(code for language, code in BLOCKS if language == "python")
+COMMANDS = [
+    line for language, code in BLOCKS if language == "bash" for line in code.splitlines() if line and line[0] != "#"
+]
+
+
+@pytest.fixture(scope="module")
+def workplace(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """One folder for all commands, for a later one may use what an earlier one wrote."""
+    return tmp_path_factory.mktemp("readme")
+
+
+def run(command: list[str], folder: Path) -> subprocess.CompletedProcess[str]:
+    environment = os.environ | {"HF_HUB_OFFLINE": "1", "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}
+    return subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, timeout=300)
+
+
+def check_make(words: list[str], folder: Path) -> None:
+    """Not run: it would run these tests again. `.ci/run` runs it, and here the target must exist and stand there."""
+    assert " ".join(words) in (ROOT / ".ci" / "run").read_text(encoding="utf-8").splitlines()
+    done = run([*words, "--dry-run"], ROOT)
+    assert done.returncode == 0, done.stderr
+
+
+def check_clone(words: list[str], folder: Path) -> None:
+    """Not run: it needs the network. The address must be that of the project."""
+    assert words == ["git", "clone", repository()]
+
+
+def check_cd(words: list[str], folder: Path) -> None:
+    """Not run: the folder must be the one that the clone makes."""
+    assert words == ["cd", repository().rpartition("/")[2]]
+
+
+def check_pip(words: list[str], folder: Path) -> None:
+    """Not run: it needs the network. The requirement must parse, and name this project at its address."""
+    requirement = Requirement(words[-1])
+    assert words[:-1] == ["pip", "install"]
+    assert (requirement.name, requirement.url) == ("bert-companion", f"git+{repository()}@main")
+
+
+def check_companion(words: list[str], folder: Path) -> None:
+    """Run as it stands, in an empty folder."""
+    done = run(words, folder)
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+CHECKS: dict[str, Callable[[list[str], Path], None]] = {
+    "make": check_make,
+    "git": check_clone,
+    "cd": check_cd,
+    "pip": check_pip,
+    "companion": check_companion,
+}
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_command(command: str, workplace: Path):
+    words = shlex.split(command, comments=True)
+    assert words[0] in CHECKS, f"say in CHECKS how {words[0]} is checked"
+    CHECKS[words[0]](words, workplace)
+
+
+def test_python_runs_without_a_warning(workplace: Path):
+    done = run([sys.executable, "-W", "error", "-c", PYTHON], workplace)
+    assert done.returncode == 0, done.stderr
+    assert done.stderr == ""
+
+
+def test_every_block_is_of_a_kind_that_is_checked():
+    assert {language for language, _ in BLOCKS} == {"bash", "python"}
+
+
+def test_every_linked_file_exists():
+    targets = re.findall(r"\]\((?!https?:)([^)#]+)", README)
+    assert targets
+    assert [target for target in targets if not (ROOT / target).exists()] == []
+
+
+def test_the_figures_are_those_of_the_record():
+    record = json.loads((ROOT / "book" / "results" / "pretraining-speed.json").read_text(encoding="utf-8"))
+    text = " ".join(README.split())
+    small, large = ({(r["ours"], r["theirs"]): r for r in case["comparisons"]} for case in record["cases"])
+    first, both = ("companion bf16", "Trainer fp32"), ("companion bf16", "Trainer bf16")
+    assert f"{small[first]['speed']:.1f} times as fast in {small[first]['memory']:.0%} of the memory" in text
+    assert f"{large[first]['speed']:.1f} times in {large[first]['memory']:.0%} with 30,522" in text
+    assert f"with both in bf16, {small[both]['speed']:.1f} and {large[both]['speed']:.1f} times" in text

@@ -1,0 +1,151 @@
+"""The public benchmarks: the right columns, scores worked by hand, one value a seed."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from datasets import Dataset, DatasetDict
+from typer.testing import CliRunner
+
+from companion import BertConfig, BertModel, Tokenizer
+from companion.cli import app
+from companion.data.labelled import texts_and_labels
+from companion.finetuning import TextClassifier
+from companion.studies.tasks import TASKS, baseline_scores, data_checksum, measure_task, measure_tasks, tasks_table
+from companion.support.devices import seed_everything
+
+
+@pytest.fixture
+def tiny(tmp_path: Path) -> Path:
+    tokenizer = Tokenizer.train(["good bad red blue the"] * 9, vocab_size=120)
+    sizes = {"hidden_size": 32, "num_attention_heads": 2, "intermediate_size": 64}
+    seed_everything(7)
+    BertModel(BertConfig.preset("tiny", vocab_size=tokenizer.vocab_size, **sizes)).save_pretrained(tmp_path / "tiny")
+    tokenizer.save_pretrained(tmp_path / "tiny")
+    return tmp_path / "tiny"
+
+
+def write_task(folder: Path, rows: list[dict]) -> None:
+    folder.mkdir(parents=True)
+    for part in ("train", "validation"):
+        (folder / f"{part}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+
+
+def test_every_seed_is_scored_as_a_classifier_with_that_seed(tiny: Path, tmp_path: Path, monkeypatch):
+    rows = [{"sentence": f"the {word}", "label": label} for word, label in [("good", "yes"), ("bad", "no")] * 8]
+    write_task(tmp_path / "data" / "tasks" / "sst2", rows)
+    monkeypatch.setenv("COMPANION_DATA", str(tmp_path / "data"))
+    options = {"epochs": 1, "learning_rate": 1e-3, "max_length": 16}
+    measured = measure_task("sst2", tiny, seeds=(0, 3), **options)
+    texts, labels = [row["sentence"] for row in rows], [row["label"] for row in rows]
+    expected = [TextClassifier(tiny, seed=seed, **options).fit(texts, labels).score(texts, labels) for seed in (0, 3)]
+    assert measured["scores"] == {"accuracy": expected}
+    assert measured["median"]["accuracy"] == np.median(expected)
+    assert measured["rows"] == {"train": 16, "validation": 16}
+    assert measured["parameters"]["learning_rate"] == 1e-3 and measured["seeds"] == [0, 3]
+
+
+def test_a_regression_of_pairs_is_correlated(tiny: Path, tmp_path: Path, monkeypatch):
+    rows = [
+        {"sentence1": f"the {first}", "sentence2": second, "score": float(first == second)}
+        for first in ("red", "blue") for second in ("red", "blue") for _ in range(4)
+    ]  # fmt: skip
+    write_task(tmp_path / "data" / "stsb", rows)
+    monkeypatch.setenv("COMPANION_DATA", str(tmp_path / "data"))
+    measured = measure_task("stsb", tiny, seeds=(1,), epochs=1, max_length=16)
+    assert set(measured["scores"]) == {"pearson", "spearman"}
+    assert all(-1 <= values[0] <= 1 for values in measured["scores"].values())
+
+
+def test_scores_by_hand():
+    truth, predicted = ["equivalent"] * 3 + ["not_equivalent"], ["equivalent"] * 4
+    assert TASKS["mrpc"].scores["f1"](truth, predicted) == pytest.approx(2 * 0.75 * 1 / 1.75)
+    assert TASKS["mrpc"].scores["accuracy"](truth, predicted) == 0.75
+    assert TASKS["cola"].scores["matthews"](["a", "u", "a", "u"], ["a", "a", "a", "u"]) == pytest.approx(1 / 3**0.5)
+    assert next(iter(TASKS["cola"].scores)) == "matthews"
+
+
+def test_columns_become_texts_or_pairs():
+    split = Dataset.from_dict({"sentence1": ["a", "b"], "sentence2": ["c", "d"], "label": ["x", "y"]})
+    assert texts_and_labels(split, TASKS["rte"].texts, "label") == ([("a", "c"), ("b", "d")], ["x", "y"])
+    with pytest.raises(ValueError, match="column 'sentence' is not in the data, which has: sentence1"):
+        texts_and_labels(split, TASKS["sst2"].texts, "label")
+
+
+def test_the_checksum_follows_the_rows():
+    def splits(text: str) -> DatasetDict:
+        return DatasetDict({part: Dataset.from_dict({"text": [text]}) for part in ("train", "validation")})
+
+    assert data_checksum(splits("a")) == data_checksum(splits("a")) != data_checksum(splits("b"))
+
+
+def test_what_is_not_there_is_named(tmp_path: Path, monkeypatch):
+    with pytest.raises(ValueError, match="task 'glue' is unknown; choose from sst2, cola"):
+        measure_task("glue")
+    with pytest.raises(ValueError, match="seeds is empty"):
+        measure_task("sst2", seeds=())
+
+
+@pytest.fixture
+def acceptability(tmp_path: Path, monkeypatch) -> Path:
+    words = [("good red", "yes"), ("good blue", "yes"), ("bad red", "no")] * 4
+    write_task(tmp_path / "data" / "cola", [{"sentence": text, "label": label} for text, label in words])
+    monkeypatch.setenv("COMPANION_DATA", str(tmp_path / "data"))
+    return tmp_path
+
+
+def test_the_baselines_are_one_answer_and_the_words(acceptability: Path):
+    constant, words = (baseline_scores("cola", name) for name in ("constant", "bag_of_words"))
+    assert constant == {"matthews": 0.0, "accuracy": pytest.approx(2 / 3)}
+    assert words == {"matthews": 1.0, "accuracy": 1.0}
+
+
+def test_a_constant_has_no_correlation(tmp_path: Path, monkeypatch):
+    rows = [{"sentence1": f"{'red ' * n}", "sentence2": "blue", "score": float(n)} for n in range(1, 6)]
+    write_task(tmp_path / "stsb", rows)
+    monkeypatch.setenv("COMPANION_DATA", str(tmp_path))
+    assert baseline_scores("stsb", "constant") == {"pearson": None, "spearman": None}
+
+
+def test_a_record_holds_both_networks_and_goes_on_where_it_stopped(tiny: Path, acceptability: Path, monkeypatch):
+    output, options = acceptability / "scores.json", {"epochs": 1, "max_length": 16}
+    record = measure_tasks(["cola"], tiny, output, seeds=2, progress=False, **options)
+    assert record == json.loads(output.read_text(encoding="utf-8"))
+    entry = record["tasks"]["cola"]
+    for part, from_scratch in (("pretrained", False), ("from_scratch", True)):
+        expected = measure_task("cola", tiny, seeds=(0, 1), from_scratch=from_scratch, **options)
+        assert entry[part]["scores"] == expected["scores"]
+        assert entry[part]["parameters"]["from_scratch"] is from_scratch
+    assert entry["rows"] == {"train": 12, "validation": 12} and entry["bag_of_words"]["accuracy"] == 1.0
+    assert (
+        record["command"]
+        == "companion bench tasks --model tiny --seeds 2 --epochs 1 --max-length 16 --output scores.json"
+    )
+    monkeypatch.setattr("companion.studies.tasks.measure_task", lambda *_, **__: pytest.fail("measured again"))
+    assert measure_tasks(["cola"], tiny, output, seeds=2, progress=False, **options)["tasks"] == record["tasks"]
+    with pytest.raises(ValueError, match=r"scores.json is of another measurement, which differs in: seeds"):
+        measure_tasks(["cola"], tiny, output, seeds=3, progress=False, **options)
+
+
+def test_the_table_shows_medians_and_ranges_in_percent():
+    scores = {"matthews": [0.1, 0.3, 0.2], "accuracy": [0.7, 0.7, 0.75]}
+    fixed = {"matthews": 0.0, "accuracy": None}
+    entry = {"constant": fixed, "bag_of_words": fixed} | {n: {"scores": scores} for n in ("pretrained", "from_scratch")}
+    lines = tasks_table({"config": {"model": "mini"}, "tasks": {"cola": entry}}).splitlines()
+    assert lines[0].split() == ["constant", "bag", "of", "words", "from", "scratch", "mini"]
+    assert lines[1].split() == "cola, matthews 0.0 0.0 20.0 (10.0 to 30.0) 20.0 (10.0 to 30.0)".split()
+    assert lines[2].split()[2:4] == ["-", "-"]
+
+
+def test_the_command_measures_and_refuses_in_one_line(tiny: Path, acceptability: Path):
+    output = str(acceptability / "scores.json")
+    options = ["--model", str(tiny), "--epochs", "1", "--seeds", "1", "--output", output, "--no-progress"]
+    result = CliRunner().invoke(app, ["bench", "tasks", "--task", "cola", *options])
+    assert result.exit_code == 0 and result.output.startswith(" " * 34), result.output
+    wrong = CliRunner().invoke(app, ["bench", "tasks", "--task", "glue", *options])
+    assert wrong.exit_code == 2 and "task 'glue' is unknown; choose from sst2" in wrong.output
+    none = CliRunner().invoke(app, ["bench", "tasks", "--task", "cola", *options[:4], "--seeds", "0", *options[6:]])
+    assert none.exit_code == 2 and "seeds=0 is not allowed" in none.output
