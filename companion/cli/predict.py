@@ -33,9 +33,9 @@ def predict(
 
 
 def _fills_masks(model: str) -> bool:
-    from companion.support.locate import resolve
+    from companion.support.locate import locate
 
-    config = json.loads((resolve(model) / "config.json").read_text(encoding="utf-8"))
+    config = json.loads((locate(model) / "config.json").read_text(encoding="utf-8"))
     return (config.get("architectures") or [""])[0] in ("BertForMaskedLM", "BertForPreTraining")
 
 

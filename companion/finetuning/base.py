@@ -19,7 +19,7 @@ from companion.model.checkpoints import WEIGHT_FILES, from_transformers, load_we
 from companion.model.heads import BertForSequenceClassification, BertWithHead
 from companion.support.devices import best_device, generators_kept, process_count, seed_everything
 from companion.support.files import atomic_folder
-from companion.support.locate import resolve
+from companion.support.locate import locate
 from companion.text.tokenizer import Tokenizer
 from companion.training.batching import GroupedBatches, Rows
 from companion.training.inference import predicted_logits
@@ -156,7 +156,7 @@ class TextEstimator(FineTuned):
     @classmethod
     def _load(cls, folder: str | Path, device: str | None) -> tuple[Self, dict[str, Any]]:
         """Return a saved estimator and what its file holds; {} where a folder has none."""
-        path = resolve(folder, files=("*.json", "vocab.txt", "model*.safetensors", "pytorch_model*.bin"))
+        path = locate(folder)
         estimator = cls(model=str(folder))
         estimator.model_ = cls._read_network(path).to(best_device(device))
         estimator.tokenizer_ = Tokenizer.from_pretrained(path)
@@ -231,7 +231,7 @@ def with_new_head(
     ValueError
         If its weights do not fit.
     """
-    folder = resolve(name)
+    folder = locate(name)
     config = BertConfig.from_file(folder / "config.json").replace(**changes)
     with generators_kept():
         seed_everything(seed)

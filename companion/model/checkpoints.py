@@ -21,7 +21,7 @@ from torch import Tensor, nn
 
 from companion.config import BertConfig
 from companion.support.files import atomic_folder
-from companion.support.locate import resolve
+from companion.support.locate import locate
 
 logger = logging.getLogger(__name__)
 WEIGHT_FILES = ("model.safetensors", "pytorch_model.bin")
@@ -149,7 +149,7 @@ class PreTrained:
         ValueError
             If its weights do not fit.
         """
-        folder = resolve(name)
+        folder = locate(name)
         model = cls(BertConfig.from_file(folder / "config.json").replace(**changes))
         load_weights(model, from_transformers(read_weights(folder)), source=str(name))
         return model.eval()

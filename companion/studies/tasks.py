@@ -26,7 +26,7 @@ from companion.finetuning.metrics import accuracy, matthews_correlation, pearson
 from companion.finetuning.regressor import TextRegressor
 from companion.support.devices import best_device, device_name, precision_for
 from companion.support.files import sha256, write_json
-from companion.support.locate import resolve
+from companion.support.locate import locate
 
 if TYPE_CHECKING:
     from datasets import DatasetDict
@@ -266,7 +266,7 @@ def _open_record(model: str | Path, output: str | Path, seeds: int, options: Map
         "name": Path(output).stem,
         "command": _command(model, output, seeds, options),
         "date": time.strftime("%Y-%m-%d", time.gmtime()),
-        "config": config | {"weights_checksum": sha256(resolve(model) / "model.safetensors")},
+        "config": config | {"weights_checksum": sha256(locate(model) / "model.safetensors")},
         "hardware": {
             "device": device_name(device),
             "precision": precision_for(device, options.get("precision")),

@@ -21,9 +21,9 @@ from tokenizers import decoders as backend_decoders
 from tokenizers import models as backend_models
 from torch import Tensor
 
-from companion.support.locate import resolve
+from companion.support.locate import locate
 from companion.text.arguments import as_batches, as_list, check_choices, in_id_order, without_surrogates
-from companion.text.tokenizer_files import read_folder, write
+from companion.text.tokenizer_files import TOKENIZER, read_folder, write
 from companion.text.vocabulary import CLS, MASK, PAD, PREFIX, SEP, SPECIAL_TOKENS, UNK, train_wordpiece
 from companion.text.windows import POSITIONS, Batch, Cutter, Padding, Truncation, Window, as_tensors, padded, round_up
 from companion.text.wordpiece import MAX_WORD_LENGTH, join_pieces, repeated_token
@@ -114,7 +114,7 @@ class Tokenizer:
         ValueError
             If its tokenizer is not a WordPiece of BERT's kind.
         """
-        folder = resolve(name, files=("vocab.txt", "tokenizer*.json", "config.json"))
+        folder = locate(name, TOKENIZER)
         tokenizer = cls(**read_folder(folder))
         tokenizer._name = repr(str(name))
         return tokenizer

@@ -7,8 +7,18 @@ from pathlib import Path
 from typing import Any
 
 from companion.support.files import atomic_file
+from companion.support.locate import BUNDLED, Kind, holds_any
 from companion.text.vocabulary import PREFIX
 from companion.text.windows import POSITIONS
+
+TOKENIZER = Kind(
+    what="tokenizer",
+    bundled=BUNDLED,
+    holds=holds_any("vocab.txt", "tokenizer.json", "tokenizer_config.json", "config.json"),
+    needs="vocab.txt or tokenizer.json",
+    within=(".", "model"),
+    files=("vocab.txt", "*.json"),
+)
 
 
 def write(path: Path, text: str) -> None:

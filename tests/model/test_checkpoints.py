@@ -6,8 +6,6 @@ import json
 import logging
 import os
 import pickle
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -22,8 +20,6 @@ from companion.model import checkpoints
 from companion.model.checkpoints import from_transformers, load_weights, read_weights, to_transformers
 from companion.model.encoder import BertModel
 from companion.model.heads import BertForMaskedLM, BertForPreTraining, BertForSequenceClassification
-from companion.support import locate
-from companion.support.locate import bundled_names, resolve
 
 CLASSES = [
     "BertModel",
@@ -331,109 +327,3 @@ def test_a_disk_that_fills_up_while_saving_keeps_the_old_model(saved: Path, smal
     assert_same_outputs(BertForPreTraining.from_pretrained(saved), before)
     assert (saved / "vocab.txt").read_text() == "[PAD]\n"
     assert [entry.name for entry in saved.parent.iterdir()] == ["saved"]
-
-
-# --- names --------------------------------------------------------------------------------------------------------
-
-
-def test_a_bundled_name_goes_before_a_folder_and_a_folder_before_the_hub(tmp_path, saved: Path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(locate, "BUNDLED", tmp_path / "package")
-    monkeypatch.setattr(locate, "_fetch", lambda name, files: pytest.fail("asked the hub"))
-    assert resolve("saved") == Path("saved")
-    bundled = tmp_path / "package" / "saved"
-    bundled.mkdir(parents=True)
-    assert resolve("saved") == Path("saved"), "a bundled folder without a config is no checkpoint"
-    (bundled / "config.json").write_text("{}")
-    assert resolve("saved") == bundled
-    assert resolve(str(saved)) == resolve(saved) == saved
-    assert bundled_names() == ["saved"]
-
-
-def test_a_name_that_no_hub_id_can_have_is_refused_without_asking(tmp_path, monkeypatch):
-    monkeypatch.setattr(locate, "BUNDLED", tmp_path)
-    with pytest.raises(FileNotFoundError, match=r"checkpoint 'no/such/folder' was not found: .* not the form of a hub"):
-        resolve("no/such/folder")
-
-
-@pytest.fixture(scope="module")
-def hub_cache(tmp_path_factory) -> Path:
-    """Build the cache that the hub's client would have made of one repository with safetensors and one without."""
-    cache = tmp_path_factory.mktemp("hub")
-    config = BertConfig(50, 24, 2, 4, 40, max_position_embeddings=16)
-    for owner_and_name in ("books--small-bert", "books--old-bert"):
-        repository = cache / f"models--{owner_and_name}"
-        snapshot = repository / "snapshots" / ("a" * 40)
-        make(BertModel, config).save_pretrained(snapshot)
-        if "old" in owner_and_name:
-            torch.save(load_file(snapshot / "model.safetensors"), snapshot / "pytorch_model.bin")
-            (snapshot / "model.safetensors").unlink()
-        (repository / "refs").mkdir()
-        (repository / "refs" / "main").write_text("a" * 40)
-    return cache
-
-
-def run_with_hub(cache: Path, code: str, **environment: str) -> str:
-    """Run Python with this cache; the hub's client reads its settings when it is imported."""
-    settings = {"HF_HUB_CACHE": str(cache), "HF_HUB_DISABLE_TELEMETRY": "1"} | environment
-    command = [sys.executable, "-c", code]
-    root = Path(companion.__file__).parents[1]
-    result = subprocess.run(command, env=os.environ | settings, cwd=root, capture_output=True, text=True, check=False)
-    assert result.returncode == 0, result.stderr
-    return result.stdout
-
-
-def test_a_hub_id_in_the_local_cache_loads_offline_and_another_says_what_to_do(hub_cache: Path):
-    code = """
-import torch
-from companion import BertModel
-from companion.support.locate import resolve
-for name in ("books/small-bert", "books/old-bert"):
-    torch.manual_seed(0)
-    print(resolve(name).name, float(BertModel.from_pretrained(name).pooler.dense.weight.detach().sum()))
-try:
-    resolve("books/never-seen")
-except FileNotFoundError as error:
-    print(error)
-"""
-    small, old, error = run_with_hub(hub_cache, code, HF_HUB_OFFLINE="1").splitlines()
-    expected = make(BertModel, BertConfig(50, 24, 2, 4, 40, max_position_embeddings=16))
-    for line in (small, old):
-        assert line.split()[0] == "a" * 40
-        assert float(line.split()[1]) == pytest.approx(float(expected.pooler.dense.weight.detach().sum()), abs=1e-5)
-    assert error.startswith("checkpoint 'books/never-seen' was not found: no bundled one of that name (")
-    assert "hub could not be reached or does not have it" in error
-    assert error.endswith("Connect to the internet and check the id, or pass a downloaded folder's path")
-
-
-def test_a_hub_that_cannot_be_reached_is_an_error_that_says_so(tmp_path):
-    code = """
-from companion.support.locate import resolve
-try:
-    resolve("books/never-seen")
-except FileNotFoundError as error:
-    print(error)
-"""
-    nowhere = "http://127.0.0.1:9"  # the discard port: nothing answers
-    error = run_with_hub(tmp_path, code, HF_ENDPOINT=nowhere, HF_HUB_OFFLINE="0", NO_PROXY="127.0.0.1")
-    assert "hub could not be reached or does not have it" in error
-
-
-def test_pickles_are_fetched_only_where_there_are_no_safetensors(tmp_path, monkeypatch):
-    asked = []
-
-    def snapshot_download(name: str, allow_patterns: list[str]) -> str:
-        asked.append(allow_patterns)
-        return str(tmp_path)
-
-    monkeypatch.setattr("huggingface_hub.snapshot_download", snapshot_download)
-    monkeypatch.setattr(locate, "BUNDLED", tmp_path)
-    assert resolve("books/old-bert") == tmp_path
-    assert ["pytorch_model*.bin*" in patterns for patterns in asked] == [False, True]
-    asked.clear()
-    (tmp_path / "model-00001-of-00002.safetensors").touch()
-    assert resolve("books/old-bert") == tmp_path
-    assert ["pytorch_model*.bin*" in patterns for patterns in asked] == [False]
-    asked.clear()
-    resolve("books/old-bert", files=("vocab.txt",))
-    assert asked == [["vocab.txt"]]
