@@ -97,7 +97,7 @@ def locate(name: str | Path, kind: Kind = CHECKPOINT, fetch: Callable[[str], Any
             if kind.holds(folder / part):
                 return folder / part
     looked = "; ".join(f"the folder {str(folder)!r}, which {_met(folder, kind)}" for folder in folders)
-    tried = f"{kind.what} {shortened(str(name))} was not found. Tried: bundled ones ({_listed(kind)}); {looked}"
+    tried = f"{kind.what} {shortened(str(name), 200)} was not found. Tried: bundled ones ({_listed(kind)}); {looked}"
     if _is_path(name):
         raise FileNotFoundError(f"{tried}. Check the path")
     return _from_hub(name, tried, fetch or (lambda name: _download(name, kind)))

@@ -437,7 +437,7 @@ def test_training_passes_its_arguments_on():
 
 
 def test_folders_that_hold_no_bert_tokenizer(tmp_path):
-    with pytest.raises(FileNotFoundError, match=r"holds neither vocab.txt nor tokenizer.json"):
+    with pytest.raises(FileNotFoundError, match=r"which has no vocab.txt or tokenizer.json \(it is empty\)"):
         Tokenizer.from_pretrained(tmp_path)
     (tmp_path / "tokenizer.json").write_text(json.dumps({"model": {"type": "BPE", "vocab": {}}, "normalizer": None}))
     with pytest.raises(ValueError, match="holds a BPE model with prefix '##' and normalizer None"):
