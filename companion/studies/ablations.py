@@ -8,8 +8,6 @@ difference. What is left of it shows in how the difference varies over the seeds
 from __future__ import annotations
 
 import dataclasses
-import json
-import platform
 import shlex
 import time
 from collections.abc import Collection, Mapping
@@ -18,7 +16,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 
 from companion.config import BertConfig
 from companion.data.plain import Source, source_checksum
@@ -30,8 +27,9 @@ from companion.pretraining.objectives import PreTrainingObjective
 from companion.pretraining.run import evaluate, initial_model, learn_or_load_tokenizer
 from companion.studies.statistics import by_seed, paired_difference
 from companion.studies.variants import BASE, CURVE_POINTS, FIGURES, HEAD_WIDTH, SHORT_ROW, VARIANTS, Variant
-from companion.support.devices import best_device, device_name, precision_for, seed_everything
-from companion.support.files import write_json
+from companion.support.devices import best_device, precision_for, seed_everything
+from companion.support.record import RunRecord, provenance
+from companion.support.require import integer
 from companion.text.tokenizer import Tokenizer
 from companion.text.vocabulary import PREFIX
 from companion.training.loop import History, train
@@ -77,8 +75,7 @@ class Study:
 
     def __post_init__(self) -> None:
         for name in ("positions", "validation_batches", "validation_rows", "validation_tokens"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name}={getattr(self, name)} is not allowed; it must be an integer above 0")
+            integer(name, getattr(self, name), minimum=1)
 
     def settings(self) -> dict[str, Any]:
         """Return what decides the results, without the places of files."""
@@ -114,9 +111,9 @@ def run_ablations(
     Returns
     -------
     dict
-        `kind`, `name`, `command`, `date`, `config`, `corpus`, `hardware`, `versions`, `variants` and `runs`. A run has
-        its `variant`, `seed`, `steps`, `positions`, `parameters`, `processor_seconds`, `curve` and `measures`: for
-        every yardstick `mlm` (nats a masked token), `mlm_accuracy` and `nats_a_character`; in "own", where next
+        `name`, `kind`, `config` (with the `variants`), `data` and `entries`, one for each run: its `variant`, `seed`,
+        `steps`, `positions`, `parameters`, `processor_seconds`, `curve`, `provenance` and `measures`: for every
+        yardstick `mlm` (nats per masked token), `mlm_accuracy` and `nats_per_character`; in "own", where next
         sentences were learned, also `nsp`, `nsp_accuracy` and `nsp_majority`, the accuracy of one constant answer.
 
     Raises
@@ -126,16 +123,16 @@ def run_ablations(
     """
     from tqdm.auto import tqdm
 
+    integer("seeds", seeds, minimum=1)
     names = _with_opponents(only or variants, variants)
-    record = _open_record(study, output, {name: variants[name] for name in names}, seeds)
-    done = {(run["variant"], run["seed"]) for run in record["runs"]}
-    todo = [(name, seed) for seed in range(seeds) for name in names if (name, seed) not in done]
+    record = _open_record(study, output, {name: variants[name] for name in names})
+    source = provenance(_command(study, output, seeds), device=study.device, precision=study.precision)
+    todo = [(n, seed) for seed in range(seeds) for n in names if record.find(variant=n, seed=seed) is None]
     for name, seed in tqdm(todo, disable=not progress, unit="run"):
         run, tokenizer = run_variant(variants[name], seed, study)
-        record["runs"].append({"variant": name, "seed": seed} | run)
-        record["corpus"]["vocabularies"][str(variants[name].vocab_size)] = vocabulary_checksum(tokenizer)
-        write_json(output, record)
-    return record
+        record.data["vocabularies"][str(variants[name].vocab_size)] = vocabulary_checksum(tokenizer)
+        record.add({"variant": name, "seed": seed} | run, source)
+    return record.to_dict()
 
 
 def run_variant(variant: Variant, seed: int, study: Study) -> tuple[dict[str, Any], Tokenizer]:
@@ -237,14 +234,14 @@ def _measure_on(
     count = min(config.validation_batches, batches.steps_per_epoch)
     values = evaluate(model, batches, objective, config)
     values = {key.removeprefix("validation_"): value for key, value in values.items()}
-    values["nats_a_character"] = values["mlm"] / characters_a_label(batches, count, tokenizer)
+    values["nats_per_character"] = values["mlm"] / characters_per_label(batches, count, tokenizer)
     if "nsp" in values:
         random_share = np.mean([float(batches[i]["next_sentence_label"].float().mean()) for i in range(count)])
         values["nsp_majority"] = float(max(random_share, 1 - random_share))
     return {name: round(value, 5) for name, value in values.items()}
 
 
-def characters_a_label(batches: PhaseBatches, count: int, tokenizer: Tokenizer) -> float:
+def characters_per_label(batches: PhaseBatches, count: int, tokenizer: Tokenizer) -> float:
     """Return the mean number of characters of a masked piece in the first `count` batches, `##` not counted.
 
     A loss in nats a piece divided by it is one in nats a character: a unit that vocabularies share.
@@ -257,7 +254,7 @@ def characters_a_label(batches: PhaseBatches, count: int, tokenizer: Tokenizer) 
 def ablations_table(record: Mapping[str, Any]) -> str:
     """Set the comparisons of a record as text, one a line; * marks an interval that leaves 0 out."""
     lines = [f"{'mean difference and 95% interval':<44}{'mean':>8}{'from':>8}{'to':>8}{'seeds':>6}"]
-    for name, variant in record["variants"].items():
+    for name, variant in record["config"]["variants"].items():
         if name == BASE or len(by_seed(record, name, variant["yardstick"], variant["figure"])) < 2:
             continue
         found = paired_difference(record, name)
@@ -278,57 +275,16 @@ def _with_opponents(names: Collection[str], variants: Mapping[str, Variant]) -> 
     return [name for name in variants if name in wanted]
 
 
-def _open_record(study: Study, output: str | Path, variants: Mapping[str, Variant], seeds: int) -> dict[str, Any]:
+def _open_record(study: Study, output: str | Path, variants: Mapping[str, Variant]) -> RunRecord:
     """Return the record in `output` made ready for these variants, or a new one."""
-    record = _new_record(study, output, seeds)
     described = {name: dataclasses.asdict(variant) for name, variant in variants.items()}
-    if Path(output).is_file():
-        old = json.loads(Path(output).read_text(encoding="utf-8"))
-        _check_same_study(old, record, described, output)
-        record |= {"corpus": old["corpus"], "runs": old["runs"]}
-        described = old["variants"] | described
-    return record | {"variants": described}
-
-
-def _check_same_study(
-    old: Mapping[str, Any], new: Mapping[str, Any], variants: Mapping[str, Any], output: str | Path
-) -> None:
-    changed = [
-        f"{name}={value!r} was {old['config'].get(name)!r}"
-        for name, value in new["config"].items()
-        if old["config"].get(name) != value
-    ]
-    changed += [
-        name for name in ("source_checksum", "validation_checksum") if old["corpus"][name] != new["corpus"][name]
-    ]
-    changed += [f"variant {name!r}" for name in variants if old["variants"].get(name, variants[name]) != variants[name]]
-    if changed:
-        raise ValueError(
-            f"{output} is of another study, which differs in: {'; '.join(changed)}. Set them back, or name another file"
-        )
-
-
-def _new_record(study: Study, output: str | Path, seeds: int) -> dict[str, Any]:
-    device = best_device(study.device)
-    return {
-        "kind": "ablations",
-        "name": Path(output).stem,
-        "command": _command(study, output, seeds),
-        "date": time.strftime("%Y-%m-%d", time.gmtime()),
-        "config": study.settings(),
-        "corpus": {
-            "source_checksum": source_checksum(study.source),
-            "validation_checksum": source_checksum(study.validation),
-            "vocabularies": {},
-        },
-        "hardware": {
-            "device": device_name(device),
-            "precision": precision_for(device, study.precision),
-            "threads": torch.get_num_threads(),
-        },
-        "versions": {"python": platform.python_version(), "torch": torch.__version__},
-        "runs": [],
+    precision = precision_for(best_device(study.device), study.precision)
+    data = {
+        "source_checksum": source_checksum(study.source),
+        "validation_checksum": source_checksum(study.validation),
+        "vocabularies": {},
     }
+    return RunRecord.open(output, "ablations", study.settings() | {"precision": precision, "variants": described}, data)
 
 
 def _command(study: Study, output: str | Path, seeds: int) -> str:

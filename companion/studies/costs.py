@@ -67,7 +67,9 @@ def training_flops(config: BertConfig, lengths: Sequence[int], masked: int, next
     return (1 + BACKWARD) * forward_flops(config, lengths, masked, next_sentence)
 
 
-def training_flops_a_token(config: BertConfig, tokens: int, masking: float = 0.15, next_sentence: bool = True) -> float:
+def training_flops_per_token(
+    config: BertConfig, tokens: int, masking: float = 0.15, next_sentence: bool = True
+) -> float:
     """Return the FLOPs of training for each token, in full rows of `tokens` of which a share `masking` is masked.
 
     Raises
@@ -171,9 +173,9 @@ def training_hours(flops: float, flops_per_second: float, devices: int = 1) -> f
     return flops / (flops_per_second * devices) / 3600
 
 
-def price(hours: float, price_an_hour: float, devices: int = 1) -> float:
-    """Return what `devices` cost for `hours`, at `price_an_hour` for each, in its currency."""
-    return hours * devices * price_an_hour
+def price(hours: float, price_per_hour: float, devices: int = 1) -> float:
+    """Return what `devices` cost for `hours`, at `price_per_hour` for each, in its currency."""
+    return hours * devices * price_per_hour
 
 
 def _check_row(config: BertConfig, tokens: int, masking: float) -> None:

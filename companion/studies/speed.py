@@ -10,7 +10,6 @@ from __future__ import annotations
 import dataclasses
 import importlib.util
 import multiprocessing
-import platform
 import shlex
 import statistics
 import time
@@ -18,7 +17,6 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
-from importlib.metadata import version
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -34,27 +32,15 @@ from companion.pretraining.objectives import PreTrainingObjective
 from companion.studies.costs import training_flops
 from companion.studies.interleave import CLOCKS, WARM_UP, Loop, limited_threads, seconds_of, step_in_turns
 from companion.support.devices import DTYPES, best_device, device_name, peak_memory, precision_for, seed_everything
+from companion.support.record import provenance
+from companion.support.require import require
 from companion.training.loop import train
 from companion.training.objective import Batch
 from companion.training.settings import TrainingSettings
 
 MEMORY_STEPS = 4  # the peak is reached in the second, which holds the optimiser's state beside the activations
-PAD, CLS, SEP, MASK, FIRST_ORDINARY = 0, 2, 3, 4, 5  # ids as in this package's vocabularies; 1 is [UNK]
+PAD_ID, CLS_ID, SEP_ID, MASK_ID, FIRST_ORDINARY = 0, 2, 3, 4, 5  # ids as in this package's vocabularies; 1 is [UNK]
 SHORT_ROWS = 0.1  # share of rows that are not full, as in the published code's data
-# What this package promises for `mini` in batches of 32 × 128 tokens on a CPU, by vocabulary and by the two precisions
-# (its own, Trainer's): at least so many times Trainer's speed, at most such a share of its memory.
-PROMISED = {
-    8192: {
-        ("bf16", "fp32"): {"speed": 3.0, "memory": 0.55},
-        ("bf16", "bf16"): {"speed": 2.0},
-        ("fp32", "fp32"): {"speed": 1.4},
-    },
-    30522: {
-        ("bf16", "fp32"): {"speed": 4.5, "memory": 0.45},
-        ("bf16", "bf16"): {"speed": 3.0},
-        ("fp32", "fp32"): {"speed": 2.8},
-    },
-}
 
 
 @dataclass(frozen=True)
@@ -135,14 +121,13 @@ class PretrainingCase:
             raise ValueError(f"clock='cpu' does not see {best_device(self.device)}; pass clock='wall', or device='cpu'")
 
     def _require(self, name: str, condition: bool, allowed: str) -> None:
-        if not condition:
-            raise ValueError(f"{name}={getattr(self, name)!r} is not allowed; it must be {allowed}")
+        require(name, getattr(self, name), condition, allowed)
 
     @property
     def config(self) -> BertConfig:
         """The model's configuration; with the same one, both libraries build the same network."""
         dropout = {"hidden_dropout_prob": self.dropout, "attention_probs_dropout_prob": self.dropout}
-        return BertConfig.preset(self.model, vocab_size=self.vocab_size, pad_token_id=PAD, **dropout)
+        return BertConfig.preset(self.model, vocab_size=self.vocab_size, pad_token_id=PAD_ID, **dropout)
 
     @property
     def variants(self) -> list[Variant]:
@@ -170,8 +155,8 @@ def benchmark_pretraining(cases: Sequence[PretrainingCase], *, memory: bool = Tr
     Returns
     -------
     dict
-        What `companion bench pretrain --json` prints: `kind`, `name`, `command`, `date`, `hardware`, `versions`,
-        `cases`. Each case has its `config`, `matrix_peak` (FLOP/s by precision), `variants` and `comparisons`.
+        What `companion bench pretrain --json` prints: `name`, `kind` and `entries`, one for each case: its `config`,
+        `matrix_peak` (FLOP/s by precision), `variants`, `comparisons` and `provenance`.
 
     Raises
     ------
@@ -181,18 +166,11 @@ def benchmark_pretraining(cases: Sequence[PretrainingCase], *, memory: bool = Tr
         If there are several GPUs, all of which Trainer would take.
     """
     _check_surroundings(cases)
-    device = best_device(cases[0].device)
-    measured = [compare_pretraining(case, memory, progress) for case in cases]
-    return {
-        "kind": "speed",
-        "name": "pretraining-speed",
-        "command": _command(cases),
-        "date": time.strftime("%Y-%m-%d", time.gmtime()),
-        "hardware": {"device": device_name(device), "processor": device_name("cpu")},
-        "versions": {"python": platform.python_version()}
-        | {name: version(name) for name in ("torch", "accelerate", "transformers")},
-        "cases": measured,
-    }
+    source = provenance(_command(cases), device=cases[0].device, packages=("torch", "accelerate", "transformers"))
+    del source["hardware"]["precision"], source["hardware"]["threads"]  # each case has several, and its own
+    source["hardware"]["processor"] = device_name("cpu")
+    entries = [compare_pretraining(case, memory, progress) | {"provenance": source} for case in cases]
+    return {"name": "pretraining-speed", "kind": "speed", "entries": entries}
 
 
 def compare_pretraining(case: PretrainingCase, memory: bool = True, progress: bool = True) -> dict[str, Any]:
@@ -214,11 +192,11 @@ def compare_pretraining(case: PretrainingCase, memory: bool = True, progress: bo
     work = _Work.of(case.config, batches[WARM_UP : WARM_UP + case.steps])
     return {
         "config": dataclasses.asdict(case) | {"threads": threads},
-        "tokens_a_step": work.mean_tokens,
-        "flops_a_token": work.flops_a_token,
+        "tokens_per_step": work.mean_tokens,
+        "flops_per_token": work.flops_per_token,
         "matrix_peak": matrix_peak,
         "variants": [_figures(v, timed[v], work, matrix_peak, peaks[v], losses[v]) for v in case.variants],
-        "comparisons": comparisons(case, timed, peaks),
+        "comparisons": comparisons(timed, peaks),
     }
 
 
@@ -335,10 +313,10 @@ def _random_batch(case: PretrainingCase, rng: np.random.Generator) -> Batch:
     middle = rng.integers(2, lengths - 2)  # the first [SEP]
     places = np.arange(tokens)[None, :]
     ids = rng.integers(FIRST_ORDINARY, case.vocab_size, (rows, tokens))
-    ids[:, 0] = CLS
-    ids[(places == middle) | (places == lengths - 1)] = SEP
-    ids[places >= lengths] = PAD
-    special, sizes = range(FIRST_ORDINARY), {"vocab_size": case.vocab_size, "mask_id": MASK}
+    ids[:, 0] = CLS_ID
+    ids[(places == middle) | (places == lengths - 1)] = SEP_ID
+    ids[places >= lengths] = PAD_ID
+    special, sizes = range(FIRST_ORDINARY), {"vocab_size": case.vocab_size, "mask_id": MASK_ID}
     input_ids, labels = mask_tokens(ids, special_ids=special, rng=rng, **sizes)
     batch = {
         "input_ids": input_ids,
@@ -351,7 +329,7 @@ def _random_batch(case: PretrainingCase, rng: np.random.Generator) -> Batch:
     return {name: torch.from_numpy(values) for name, values in batch.items()}
 
 
-def row_lengths(batch: Batch) -> torch.Tensor:
+def tokens_per_row(batch: Batch) -> torch.Tensor:
     """Return the number of tokens in each row, padding not counted, (batch,)."""
     mask = batch.get("attention_mask")
     return torch.full((len(batch["input_ids"]),), batch["input_ids"].shape[1]) if mask is None else mask.sum(1)
@@ -364,7 +342,7 @@ def model_flops(config: BertConfig, batch: Batch) -> int:
     `companion.studies.costs.forward_flops`.
     """
     masked = int((batch["labels"] != IGNORED).sum())
-    return training_flops(config, row_lengths(batch).tolist(), masked)
+    return training_flops(config, tokens_per_row(batch).tolist(), masked)
 
 
 def measure_matrix_peak(
@@ -403,14 +381,14 @@ class _Work:
 
     @classmethod
     def of(cls, config: BertConfig, batches: Sequence[Batch]) -> _Work:
-        return cls([int(row_lengths(batch).sum()) for batch in batches], [model_flops(config, b) for b in batches])
+        return cls([int(tokens_per_row(batch).sum()) for batch in batches], [model_flops(config, b) for b in batches])
 
     @property
     def mean_tokens(self) -> float:
         return statistics.fmean(self.tokens)
 
     @property
-    def flops_a_token(self) -> float:
+    def flops_per_token(self) -> float:
         return sum(self.flops) / sum(self.tokens)
 
 
@@ -428,7 +406,7 @@ def _figures(
         "library": variant.library,
         "precision": variant.precision,
         "tokens_per_second": statistics.median(t / s for t, s in zip(work.tokens, seconds, strict=True)),
-        "milliseconds_a_step": 1000 * statistics.median(seconds),
+        "milliseconds_per_step": 1000 * statistics.median(seconds),
         "share_of_matrix_peak": flops / matrix_peak[variant.precision],
         "peak_memory_bytes": memory,
         "mean_loss": loss,
@@ -437,7 +415,7 @@ def _figures(
 
 
 def comparisons(
-    case: PretrainingCase, seconds: Mapping[Variant, Sequence[float]], memory: Mapping[Variant, int | None]
+    seconds: Mapping[Variant, Sequence[float]], memory: Mapping[Variant, int | None]
 ) -> list[dict[str, Any]]:
     """Compare every variant of this package with every one of Trainer's.
 
@@ -446,7 +424,6 @@ def comparisons(
     list of dict
         `ours`, `theirs`: names. `speed`: the median over the rounds of Trainer's seconds divided by this package's;
         `speed_quartiles`: their first and third quartile. `memory`: this package's peak divided by Trainer's, or None.
-        `promised`: what `PROMISED` says, for the case that it speaks of.
     """
     rows = []
     for ours in (v for v in seconds if v.library == "companion"):
@@ -459,20 +436,14 @@ def comparisons(
                     "speed": statistics.median(ratios),
                     "speed_quartiles": np.quantile(ratios, (0.25, 0.75)).tolist(),
                     "memory": memory[ours] / memory[theirs] if memory[ours] and memory[theirs] else None,
-                    "promised": _promised(case).get((ours.precision, theirs.precision), {}),
                 }
             )
     return rows
 
 
-def _promised(case: PretrainingCase) -> dict[tuple[str, str], dict[str, float]]:
-    shape = (case.model, case.batch_size, case.max_tokens, case.dropout, best_device(case.device).type)
-    return PROMISED.get(case.vocab_size, {}) if shape == ("mini", 32, 128, 0.1, "cpu") else {}
-
-
 def pretraining_table(record: Mapping[str, Any]) -> str:
     """Set the record of `benchmark_pretraining` as text."""
-    return "\n\n".join(_case_table(case) for case in record["cases"])
+    return "\n\n".join(_case_table(case) for case in record["entries"])
 
 
 def _case_table(case: Mapping[str, Any]) -> str:
@@ -482,11 +453,11 @@ def _case_table(case: Mapping[str, Any]) -> str:
     timing = f"{config['clock']} clock, {config['threads']} thread(s), medians of {config['steps']} rounds"
     lines = [
         f"{config['model']}, {size}, dropout {config['dropout']}; {timing}",
-        f"{case['tokens_a_step']:,.0f} tokens a step, {case['flops_a_token'] / 1e6:,.1f} MFLOP a token; "
+        f"{case['tokens_per_step']:,.0f} tokens a step, {case['flops_per_token'] / 1e6:,.1f} MFLOP a token; "
         f"matrix products reach, in GFLOP/s: {peaks}",
         f"{'':<32}{'tokens/s':>10}{'ms a step':>11}{'of the peak':>13}{'memory, MB':>12}{'mean loss':>11}",
         *map(_variant_line, case["variants"]),
-        f"{'':<32}{'speed':>10}{'quartiles':>16}{'promised':>10}{'memory':>10}{'promised':>10}",
+        f"{'':<32}{'speed':>10}{'quartiles':>16}{'memory':>10}",
         *map(_comparison_line, case["comparisons"]),
     ]
     return "\n".join(lines)
@@ -495,7 +466,7 @@ def _case_table(case: Mapping[str, Any]) -> str:
 def _variant_line(row: Mapping[str, Any]) -> str:
     memory = "-" if row["peak_memory_bytes"] is None else f"{row['peak_memory_bytes'] / 1e6:,.0f}"
     return (
-        f"{row['name']:<32}{row['tokens_per_second']:>10,.0f}{row['milliseconds_a_step']:>11.1f}"
+        f"{row['name']:<32}{row['tokens_per_second']:>10,.0f}{row['milliseconds_per_step']:>11.1f}"
         f"{row['share_of_matrix_peak']:>13.1%}{memory:>12}{row['mean_loss']:>11.4f}"
     )
 
@@ -503,11 +474,7 @@ def _variant_line(row: Mapping[str, Any]) -> str:
 def _comparison_line(row: Mapping[str, Any]) -> str:
     low, high = row["speed_quartiles"]
     memory = "-" if row["memory"] is None else f"{row['memory']:.2f}"
-    speed, share = (row["promised"].get(name) for name in ("speed", "memory"))
-    return (
-        f"{row['ours'] + ' : ' + row['theirs']:<32}{row['speed']:>9.2f}x{f'{low:.2f} to {high:.2f}':>16}"
-        f"{f'>= {speed}' if speed else '-':>10}{memory:>10}{f'<= {share}' if share else '-':>10}"
-    )
+    return f"{row['ours'] + ' : ' + row['theirs']:<32}{row['speed']:>9.2f}x{f'{low:.2f} to {high:.2f}':>16}{memory:>10}"
 
 
 def _command(cases: Sequence[PretrainingCase]) -> str:

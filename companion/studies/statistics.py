@@ -40,7 +40,7 @@ def paired_difference(
         As `run_ablations` returns it.
     name : str
     against, yardstick, figure : str, optional
-        None takes those of the variant. A figure is `mlm`, `mlm_accuracy`, `nats_a_character`, ...
+        None takes those of the variant. A figure is `mlm`, `mlm_accuracy`, `nats_per_character`, ...
     confidence : float
         Of the t-interval, in (0, 1).
 
@@ -49,7 +49,7 @@ def paired_difference(
     ValueError
         If the two share fewer than two seeds, or one was not measured so.
     """
-    variant = record["variants"][name]
+    variant = record["config"]["variants"][name]
     against, yardstick = against or variant["against"], yardstick or variant["yardstick"]
     figure = figure or variant["figure"]
     one, other = (by_seed(record, which, yardstick, figure) for which in (name, against))
@@ -97,7 +97,7 @@ def student_t(degrees: int, confidence: float = 0.95) -> float:
 
 
 def by_seed(record: Mapping[str, Any], name: str, yardstick: str, figure: str) -> dict[int, float]:
-    runs = [run for run in record["runs"] if run["variant"] == name]
+    runs = [run for run in record["entries"] if run["variant"] == name]
     if not all(figure in run["measures"][yardstick] for run in runs):
         raise ValueError(f"figure={figure!r} was not measured on the yardstick {yardstick!r} of {name!r}")
     return {run["seed"]: run["measures"][yardstick][figure] for run in runs}

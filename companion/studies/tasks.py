@@ -7,12 +7,9 @@ and of the same network without pre-training.
 from __future__ import annotations
 
 import hashlib
-import json
 import logging
-import platform
 import shlex
 import statistics
-import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,9 +21,11 @@ from companion.data.labelled import load_dataset, texts_and_labels
 from companion.finetuning.classifier import TextClassifier
 from companion.finetuning.metrics import accuracy, matthews_correlation, pearson, precision_recall_f1, spearman
 from companion.finetuning.regressor import TextRegressor
-from companion.support.devices import best_device, device_name, precision_for
-from companion.support.files import sha256, write_json
+from companion.model.checkpoints import read_weights
+from companion.support.devices import best_device, precision_for
 from companion.support.locate import locate
+from companion.support.record import RunRecord, provenance
+from companion.support.require import choice, integer, require
 
 if TYPE_CHECKING:
     from datasets import DatasetDict
@@ -112,9 +111,9 @@ def measure_tasks(
     Returns
     -------
     dict
-        `kind`, `name`, `command`, `date`, `config`, `hardware`, `versions` and `tasks`: for every name its `rows`,
-        `data_checksum`, `constant` and `bag_of_words` (score to value), and for `pretrained` and `from_scratch`
-        what `measure_task` returns of `parameters`, `seeds`, `scores` and `median`.
+        `name`, `kind`, `config`, `data` (for every task `rows` and `checksum`) and `entries`, one for each `task` and
+        `part`: "constant" and "bag_of_words" with `scores` (score to value), "pretrained" and "from_scratch" with
+        `parameters`, `seeds`, `scores` (score to one value per seed) and `median`; each with its `provenance`.
 
     Raises
     ------
@@ -125,24 +124,31 @@ def measure_tasks(
     """
     from tqdm.auto import tqdm
 
-    if unknown := [name for name in names if name not in TASKS]:
-        raise ValueError(f"task {unknown[0]!r} is unknown; choose from {', '.join(TASKS)}")
-    if seeds < 1:
-        raise ValueError(f"seeds={seeds} is not allowed; it must be an integer above 0")
+    for name in names:
+        choice("task", name, TASKS)
+    integer("seeds", seeds, minimum=1)
     record = _open_record(model, output, seeds, options)
-    todo = [
-        (name, part) for name in names for part in (*BASELINES, *NETWORKS) if part not in record["tasks"].get(name, {})
-    ]
+    source = provenance(
+        _command(model, output, seeds, options), device=options.get("device"), precision=options.get("precision")
+    )
+    parts = [(name, part) for name in names for part in (*BASELINES, *NETWORKS)]
+    todo = [(name, part) for name, part in parts if record.find(task=name, part=part) is None]
     for name, part in tqdm(todo, disable=not progress, unit="score"):
-        entry = record["tasks"].setdefault(name, {})
         if part in BASELINES:
-            entry[part] = baseline_scores(name, part)
+            entry = {"scores": baseline_scores(name, part)}
         else:
-            measured = measure_task(name, model, seeds=range(seeds), from_scratch=part == "from_scratch", **options)
-            entry |= {key: measured.pop(key) for key in ("rows", "data_checksum")}
-            entry[part] = {key: measured[key] for key in ("parameters", "seeds", "scores", "median")}
-        write_json(output, record)
-    return record
+            entry = measure_task(name, model, seeds=range(seeds), from_scratch=part == "from_scratch", **options)
+            record.data[name] = entry.pop("data")
+        record.add({"task": name, "part": part} | entry, source)
+    return record.to_dict()
+
+
+def by_task(record: Mapping[str, Any]) -> dict[str, dict[str, dict[str, Any]]]:
+    """Return the entries of a record by task and part."""
+    found: dict[str, dict[str, dict[str, Any]]] = {}
+    for entry in record["entries"]:
+        found.setdefault(entry["task"], {})[entry["part"]] = entry
+    return found
 
 
 def baseline_scores(name: str, baseline: str) -> dict[str, float | None]:
@@ -185,7 +191,7 @@ def _baseline(name: str, is_regression: bool) -> Any:
 
 
 def measure_task(name: str, model: str = "mini", *, seeds: Sequence[int] = (0, 1, 2), **options: Any) -> dict[str, Any]:
-    """Fine-tune `model` on a task once a seed, and score it on the validation part.
+    """Fine-tune `model` on a task once per seed, and score it on the validation part.
 
     Parameters
     ----------
@@ -200,8 +206,8 @@ def measure_task(name: str, model: str = "mini", *, seeds: Sequence[int] = (0, 1
     Returns
     -------
     dict
-        `rows` of the parts, `data_checksum`, `parameters` of the estimator, `scores` (name to one value a seed) and
-        `median` (name to value).
+        `data` (`rows` of the parts and `checksum`), `parameters` of the estimator, `seeds`, `scores` (name to one
+        value per seed) and `median` (name to value).
 
     Raises
     ------
@@ -210,10 +216,8 @@ def measure_task(name: str, model: str = "mini", *, seeds: Sequence[int] = (0, 1
     FileNotFoundError
         If its data are not there.
     """
-    if name not in TASKS:
-        raise ValueError(f"task {name!r} is unknown; choose from {', '.join(TASKS)}")
-    if not seeds:
-        raise ValueError("seeds is empty; pass at least one")
+    choice("task", name, TASKS)
+    require("seeds", list(seeds), len(seeds) > 0, "one seed or more")
     task, splits = TASKS[name], load_dataset(name)
     estimator_class = TextRegressor if task.is_regression else TextClassifier
     estimator = estimator_class(model, **{"epochs": task.epochs} | options)
@@ -227,9 +231,10 @@ def measure_task(name: str, model: str = "mini", *, seeds: Sequence[int] = (0, 1
         logger.info("%s, seed %d: %s", name, seed, {score: round(values[-1], 4) for score, values in scores.items()})
     parameters = {key: value for key, value in estimator.get_params().items() if key not in ("seed", "progress")}
     return {
-        "task": name,
-        "rows": {part: len(splits[part]) for part in ("train", "validation")},
-        "data_checksum": data_checksum(splits),
+        "data": {
+            "rows": {part: len(splits[part]) for part in ("train", "validation")},
+            "checksum": data_checksum(splits),
+        },
         "parameters": parameters | {"model": str(model), "learning_rate": estimator.learning_rate_},
         "seeds": list(seeds),
         "scores": scores,
@@ -240,10 +245,10 @@ def measure_task(name: str, model: str = "mini", *, seeds: Sequence[int] = (0, 1
 def tasks_table(record: Mapping[str, Any]) -> str:
     """Set the record of `measure_tasks` as text: medians over the seeds in percent, and in brackets the range."""
     lines = [f"{'':<34}{'constant':>10}{'bag of words':>14}{'from scratch':>22}{record['config']['model']:>22}"]
-    for name, entry in record["tasks"].items():
+    for name, entry in by_task(record).items():
         for score in TASKS[name].scores:
             title = f"{name}, {score}"
-            fixed = [entry[part][score] for part in BASELINES]
+            fixed = [entry[part]["scores"][score] for part in BASELINES]
             nets = [_with_range(entry[part]["scores"][score]) for part in reversed(NETWORKS)]
             lines.append(f"{title:<34}{_percent(fixed[0]):>10}{_percent(fixed[1]):>14}{nets[0]:>22}{nets[1]:>22}")
     return "\n".join(lines)
@@ -257,33 +262,22 @@ def _with_range(values: Sequence[float]) -> str:
     return f"{_percent(statistics.median(values))} ({_percent(min(values))} to {_percent(max(values))})"
 
 
-def _open_record(model: str | Path, output: str | Path, seeds: int, options: Mapping[str, Any]) -> dict[str, Any]:
+def _open_record(model: str | Path, output: str | Path, seeds: int, options: Mapping[str, Any]) -> RunRecord:
     """Return the record in `output`, if it is of this measurement, or a new one."""
-    device = best_device(options.get("device"))
-    config = {"model": Path(model).name, "seeds": seeds, "options": dict(options)}
-    record = {
-        "kind": "tasks",
-        "name": Path(output).stem,
-        "command": _command(model, output, seeds, options),
-        "date": time.strftime("%Y-%m-%d", time.gmtime()),
-        "config": config | {"weights_checksum": sha256(locate(model) / "model.safetensors")},
-        "hardware": {
-            "device": device_name(device),
-            "precision": precision_for(device, options.get("precision")),
-            "threads": torch.get_num_threads(),
-        },
-        "versions": {"python": platform.python_version(), "torch": torch.__version__},
-        "tasks": {},
-    }
-    if Path(output).is_file():
-        old = json.loads(Path(output).read_text(encoding="utf-8"))
-        changed = [name for name, value in record["config"].items() if old.get("config", {}).get(name) != value]
-        if changed:
-            raise ValueError(
-                f"{output} is of another measurement, which differs in: {', '.join(changed)}. Name another file"
-            )
-        record["tasks"] = old["tasks"]
-    return record
+    precision = precision_for(best_device(options.get("device")), options.get("precision"))
+    config = {"model": Path(model).name, "seeds": seeds, "options": dict(options), "precision": precision}
+    epochs = {name: task.epochs for name, task in TASKS.items()}
+    checksum = weights_checksum(locate(model))
+    return RunRecord.open(output, "tasks", config | {"weights_checksum": checksum, "epochs": epochs}, {})
+
+
+def weights_checksum(folder: str | Path) -> str:
+    """Return a SHA-256 of the weights of a checkpoint, the same in whatever files they lie."""
+    digest = hashlib.sha256()
+    for name, tensor in sorted(read_weights(folder).items()):
+        digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
+        digest.update(tensor.contiguous().flatten().view(torch.uint8).numpy().tobytes())
+    return digest.hexdigest()
 
 
 def _command(model: str | Path, output: str | Path, seeds: int, options: Mapping[str, Any]) -> str:

@@ -25,6 +25,8 @@ class Variant:
     yardstick : {"text", "words", "own"}
         What the two are compared on: rows of the base's form with single pieces masked, the same with whole words
         masked, or rows of the variant's own form. Always 15% masked.
+    figure : {"mlm", "nats_per_character"}
+        What is compared, as `FIGURES` says; lower is better.
     layers, hidden_size, vocab_size : int
         The model's shape.
     initializer_range : float
@@ -75,13 +77,13 @@ class Variant:
     @property
     def changes(self) -> dict[str, Any]:
         """What differs from the base."""
-        names = [field.name for field in dataclasses.fields(self)][len(_DESCRIPTION) :]
+        names = [field.name for field in dataclasses.fields(self) if field.name not in _DESCRIPTION]
         return {name: getattr(self, name) for name in names if getattr(self, name) != getattr(Variant, name)}
 
 
 _DESCRIPTION = ("question", "against", "yardstick", "figure")
 YARDSTICKS = ("text", "words", "own")
-FIGURES = {"mlm": "nats a masked token", "nats_a_character": "nats a character"}
+FIGURES = {"mlm": "nats per masked token", "nats_per_character": "nats per character"}
 _LONG = {"batch_size": 8, "max_tokens": 128}
 VARIANTS = {
     BASE: Variant(),
@@ -89,7 +91,7 @@ VARIANTS = {
     "masking 25%": Variant("masking rate", masking_probability=0.25),
     "masking 40%": Variant("masking rate", masking_probability=0.40),
     "whole words": Variant("whole-word masking", yardstick="words", whole_words=True),
-    "vocabulary 4096": Variant("vocabulary", yardstick="words", figure="nats_a_character", vocab_size=4096),
+    "vocabulary 4096": Variant("vocabulary", yardstick="words", figure="nats_per_character", vocab_size=4096),
     "4 layers of 96": Variant("depth against width", layers=4, hidden_size=96),
     "1 layer of 192": Variant("depth against width", against="4 layers of 96", layers=1, hidden_size=192),
     "rows of 128": Variant("row length", **_LONG),

@@ -102,7 +102,7 @@ def test_every_linked_file_exists():
 def test_the_figures_are_those_of_the_record():
     record = json.loads((ROOT / "book" / "results" / "pretraining-speed.json").read_text(encoding="utf-8"))
     text = " ".join(README.split())
-    small, large = ({(r["ours"], r["theirs"]): r for r in case["comparisons"]} for case in record["cases"])
+    small, large = ({(r["ours"], r["theirs"]): r for r in case["comparisons"]} for case in record["entries"])
     first, both = ("companion bf16", "Trainer fp32"), ("companion bf16", "Trainer bf16")
     assert f"{small[first]['speed']:.1f} times as fast in {small[first]['memory']:.0%} of the memory" in text
     assert f"{large[first]['speed']:.1f} times in {large[first]['memory']:.0%} with 30,522" in text

@@ -16,7 +16,7 @@ from companion.studies import ablations
 from companion.studies.ablations import (
     Study,
     ablations_table,
-    characters_a_label,
+    characters_per_label,
     configuration,
     model_shape,
     run_ablations,
@@ -54,7 +54,9 @@ def finished(study, tmp_path_factory):
 
 
 def timeless(runs):
-    return [{name: value for name, value in run.items() if name != "processor_seconds"} for run in runs]
+    return [
+        {name: value for name, value in run.items() if name not in ("processor_seconds", "provenance")} for run in runs
+    ]
 
 
 # --- the variants ---------------------------------------------------------------------------------------------------
@@ -104,7 +106,7 @@ def test_short_rows_of_one_segment_come_first_in_steps_of_the_same_size():
     ("changes", "message"),
     [
         ({"yardstick": "metre"}, "yardstick='metre' is unknown; choose one of text, words, own"),
-        ({"figure": "metres"}, "figure='metres' is unknown; choose one of mlm, nats_a_character"),
+        ({"figure": "metres"}, "figure='metres' is unknown; choose one of mlm, nats_per_character"),
         ({"next_sentence": True}, "needs rows of two segments; pass pairs=True too"),
     ],
 )
@@ -136,31 +138,31 @@ def test_variants_of_one_seed_start_from_the_same_weights_and_rows_and_other_see
 
 def test_a_run_of_one_seed_gives_the_same_figures_again(study, finished):
     run, _ = run_variant(TABLE["whole words"], 1, study)
-    (recorded,) = [r for r in finished[1]["runs"] if (r["variant"], r["seed"]) == ("whole words", 1)]
+    (recorded,) = [r for r in finished[1]["entries"] if (r["variant"], r["seed"]) == ("whole words", 1)]
     assert timeless([{"variant": "whole words", "seed": 1} | run]) == timeless([recorded])
 
 
 def test_training_lowers_the_loss_on_every_yardstick(study, finished):
     longer = dataclasses.replace(study, positions=20 * study.positions)
     run, _ = run_variant(TABLE[BASE], 0, longer)
-    before = finished[1]["runs"][0]["measures"]
+    before = finished[1]["entries"][0]["measures"]
     assert all(run["measures"][name]["mlm"] < before[name]["mlm"] - 0.5 for name in ("text", "words", "own"))
 
 
 def test_yardsticks_of_the_same_form_agree_and_others_do_not(finished):
-    measures = {run["variant"]: run["measures"] for run in finished[1]["runs"] if run["seed"] == 0}
+    measures = {run["variant"]: run["measures"] for run in finished[1]["entries"] if run["seed"] == 0}
     assert measures[BASE]["own"] == measures[BASE]["text"]  # the form of the base is that of its own rows
     assert measures["pairs with NSP"]["own"]["mlm"] != measures["pairs with NSP"]["text"]["mlm"]
 
 
 def test_next_sentences_are_measured_where_they_were_learned_beside_a_constant_answer(finished):
-    for run in finished[1]["runs"]:
+    for run in finished[1]["entries"]:
         assert ("nsp_accuracy" in run["measures"]["own"]) == (run["variant"] == "pairs with NSP")
     assert 0.5 <= run_of(finished[1], "pairs with NSP")["measures"]["own"]["nsp_majority"] <= 1
 
 
 def run_of(record, name, seed=0):
-    return next(run for run in record["runs"] if (run["variant"], run["seed"]) == (name, seed))
+    return next(run for run in record["entries"] if (run["variant"], run["seed"]) == (name, seed))
 
 
 def test_characters_are_those_of_the_masked_pieces(study):
@@ -169,8 +171,8 @@ def test_characters_are_those_of_the_masked_pieces(study):
     batches = validation_batches(config, tokenizer, progress=False)
     masked = [i for number in (0, 1) for i in batches[number]["labels"].flatten().tolist() if i != IGNORED]
     text = "".join(tokenizer.id_to_token(i).replace("##", "") for i in masked)
-    assert characters_a_label(batches, 2, tokenizer) == pytest.approx(len(text) / len(masked))
-    mlm, per_character = (run_of(run_again(study), BASE)["measures"]["text"][k] for k in ("mlm", "nats_a_character"))
+    assert characters_per_label(batches, 2, tokenizer) == pytest.approx(len(text) / len(masked))
+    mlm, per_character = (run_of(run_again(study), BASE)["measures"]["text"][k] for k in ("mlm", "nats_per_character"))
     assert per_character == pytest.approx(mlm * len(masked) / len(text), rel=1e-4)
 
 
@@ -179,16 +181,18 @@ def test_characters_are_those_of_the_masked_pieces(study):
 
 def run_again(study):
     run, _ = run_variant(TABLE[BASE], 0, study)
-    return {"runs": [{"variant": BASE, "seed": 0} | run]}
+    return {"entries": [{"variant": BASE, "seed": 0} | run]}
 
 
 def test_the_record_says_what_was_done_and_names_no_place(finished, study):
     output, record = finished
     assert json.loads(output.read_text(encoding="utf-8")) == json.loads(json.dumps(record))
-    assert [(run["seed"], run["variant"]) for run in record["runs"]] == [(s, name) for s in (0, 1) for name in TABLE]
-    assert all(run["positions"] == 6 * 4 * 24 and run["steps"] == 6 for run in record["runs"])
-    assert record["command"].startswith("companion bench ablations animals.txt --validation animals.txt --seeds 2 ")
-    assert record["corpus"].keys() == {"source_checksum", "validation_checksum", "vocabularies"}
+    assert [(run["seed"], run["variant"]) for run in record["entries"]] == [(s, name) for s in (0, 1) for name in TABLE]
+    assert all(run["positions"] == 6 * 4 * 24 and run["steps"] == 6 for run in record["entries"])
+    assert record["entries"][0]["provenance"]["command"].startswith(
+        "companion bench ablations animals.txt --validation animals.txt --seeds 2 "
+    )
+    assert record["data"].keys() == {"source_checksum", "validation_checksum", "vocabularies"}
     assert str(study.folder.parent) not in json.dumps(record)
 
 
@@ -201,8 +205,8 @@ def test_a_finished_run_is_not_done_again_and_more_seeds_are_added(finished, stu
     assert done == []
     grown = run_ablations(study, output, seeds=3, variants=TABLE, only=["whole words"], progress=False)
     assert done == [2, 2]  # the variant and what it is compared with
-    assert timeless(grown["runs"][:6]) == timeless(finished[1]["runs"])
-    assert grown["variants"].keys() == TABLE.keys()
+    assert timeless(grown["entries"][:6]) == timeless(finished[1]["entries"])
+    assert grown["config"]["variants"].keys() == TABLE.keys()
 
 
 def test_a_study_that_is_stopped_keeps_its_finished_runs(study, tmp_path, monkeypatch):
@@ -216,14 +220,18 @@ def test_a_study_that_is_stopped_keeps_its_finished_runs(study, tmp_path, monkey
     monkeypatch.setattr(ablations, "run_variant", stop_at_second)
     with pytest.raises(KeyboardInterrupt):
         run_ablations(study, output, seeds=1, variants=TABLE, progress=False)
-    assert [run["variant"] for run in json.loads(output.read_text(encoding="utf-8"))["runs"]] == [BASE]
+    assert [run["variant"] for run in json.loads(output.read_text(encoding="utf-8"))["entries"]] == [BASE]
 
 
 @pytest.mark.parametrize(
     ("changes", "variants", "message"),
     [
-        ({"positions": 99_999}, TABLE, "is of another study, which differs in: positions=99999 was 576"),
-        ({}, TABLE | {BASE: Variant(**SMALL, dropout=0.1)}, "differs in: variant 'base'. Set them back"),
+        ({"positions": 99_999}, TABLE, "is of another measurement, which differs in: positions=99999 was 576"),
+        (
+            {},
+            TABLE | {BASE: Variant(**SMALL, dropout=0.1)},
+            "differs in: variants.base.dropout=0.1 was 0.0. Set them back",
+        ),
     ],
 )
 def test_a_record_of_another_study_is_refused(finished, study, changes, variants, message):
@@ -254,7 +262,7 @@ def made_up(**losses):
         for seed, loss in enumerate(values)
     ]
     described = {"against": "base", "yardstick": "text", "figure": "mlm"}
-    return {"variants": dict.fromkeys(losses, described), "runs": runs}
+    return {"config": {"variants": dict.fromkeys(losses, described)}, "entries": runs}
 
 
 def test_the_interval_of_three_values_by_hand():
@@ -306,7 +314,7 @@ def test_the_table_marks_the_clear_differences_and_leaves_out_what_has_one_seed(
     record = made_up(base=[5.0, 6.0, 7.0], better=[4.9, 5.9, 6.89], noise=[4.8, 6.1, 7.1], single=[4.0])
     lines = ablations_table(record).splitlines()[1:]
     assert [line.split(" : ")[0] for line in lines] == ["better", "noise"]
-    assert "-0.103" in lines[0] and "3 * nats a masked token" in lines[0]
+    assert "-0.103" in lines[0] and "3 * nats per masked token" in lines[0]
     assert "*" not in lines[1]
 
 
@@ -317,7 +325,7 @@ def test_the_command_runs_a_variant_and_its_opponent_and_goes_on(study, tmp_path
     first = CliRunner().invoke(app, list(map(str, command)))
     assert first.exit_code == 0, first.output
     assert first.output.splitlines()[1].startswith("dropout 0.1 : base")
-    assert [run["variant"] for run in json.loads(output.read_text(encoding="utf-8"))["runs"]] == [
+    assert [run["variant"] for run in json.loads(output.read_text(encoding="utf-8"))["entries"]] == [
         BASE,
         "dropout 0.1",
     ] * 2

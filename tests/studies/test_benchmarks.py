@@ -29,7 +29,7 @@ from companion.studies.speed import (
     model_flops,
     pretraining_table,
     random_batches,
-    row_lengths,
+    tokens_per_row,
     training_loop,
 )
 from companion.support.devices import seed_everything
@@ -40,9 +40,6 @@ FP32 = {"precisions": ("fp32",), "trainer_bf16": False}
 def tiny(**changes) -> PretrainingCase:
     sizes = {"model": "tiny", "vocab_size": 60, "batch_size": 4, "max_tokens": 16, "steps": 3, "threads": 1}
     return PretrainingCase(**(sizes | {"device": "cpu"} | changes))
-
-
-# --- taking turns ---------------------------------------------------------------------------------------------------
 
 
 def writing_loop(name: str, steps: int, events: list):
@@ -124,9 +121,6 @@ def test_a_loop_has_the_threads_of_the_one_who_started_it():
     assert seen == [1, 2]
 
 
-# --- the same work --------------------------------------------------------------------------------------------------
-
-
 @pytest.fixture(scope="module")
 def both(tmp_path_factory):
     """Losses of all loops in turns, and of each alone, without dropout and with steps large enough to matter."""
@@ -164,15 +158,12 @@ def test_taking_turns_changes_no_loss(both):
     assert {len(taken) for taken in seconds.values()} == {WARM_UP + 6}
 
 
-# --- data and work --------------------------------------------------------------------------------------------------
-
-
 def test_batches_are_pairs_with_special_tokens_padding_and_masks():
     batches = random_batches(tiny(batch_size=64, steps=10))
     assert len(batches) == WARM_UP + 10 + 2
     short = 0
     for batch in batches:
-        ids, lengths = batch["input_ids"], row_lengths(batch)
+        ids, lengths = batch["input_ids"], tokens_per_row(batch)
         inside = torch.arange(16)[None, :] < lengths[:, None]
         chosen = batch["labels"] != -100
         assert (ids[:, 0] == 2).all()
@@ -227,28 +218,14 @@ def test_the_matrix_peak_is_that_of_the_fastest_product():
     assert peak == 2 * 2048**3 / 2.0
 
 
-# --- figures --------------------------------------------------------------------------------------------------------
-
-
 def test_ratios_are_medians_over_rounds_of_what_was_measured_in_the_same_round():
     ours, theirs = Variant("companion", "bf16"), Variant("Trainer", "fp32")
     seconds = {ours: [1.0, 2.0, 4.0], theirs: [3.0, 10.0, 16.0]}
-    (row,) = comparisons(tiny(), seconds, {ours: 30, theirs: 60})
+    (row,) = comparisons(seconds, {ours: 30, theirs: 60})
     assert (row["ours"], row["theirs"]) == ("companion bf16", "Trainer fp32")
     assert row["speed"] == 4.0
     assert row["speed_quartiles"] == [3.5, 4.5]
     assert row["memory"] == 0.5
-    assert row["promised"] == {}
-
-
-def test_what_is_promised_stands_beside_the_case_it_speaks_of_and_no_other():
-    seconds = {Variant("companion", "bf16"): [1.0], Variant("Trainer", "fp32"): [3.0]}
-    promised = lambda **changes: comparisons(  # noqa: E731
-        PretrainingCase(**({"device": "cpu"} | changes)), seconds, dict.fromkeys(seconds)
-    )[0]["promised"]
-    assert promised() == {"speed": 3.0, "memory": 0.55}
-    assert promised(vocab_size=30522) == {"speed": 4.5, "memory": 0.45}
-    assert promised(vocab_size=1000) == promised(model="tiny") == promised(max_tokens=64) == promised(dropout=0.0) == {}
 
 
 def test_a_precision_that_auto_stands_for_is_measured_once(monkeypatch: pytest.MonkeyPatch):
@@ -272,22 +249,22 @@ def test_the_command_prints_and_writes_the_record(measured):
     assert result.exit_code == 0, result.output
     record = json.loads(path.read_text(encoding="utf-8"))
     assert json.loads(result.stdout) == record
-    assert set(record) == {"kind", "name", "command", "date", "hardware", "versions", "cases"}
-    assert set(record["versions"]) == {"python", "torch", "accelerate", "transformers"}
-    assert re.fullmatch(r"\d{4}-\d\d-\d\d", record["date"])
+    assert set(record) == {"kind", "name", "entries"}
+    assert set(record["entries"][0]["provenance"]["versions"]) == {"python", "torch", "accelerate", "transformers"}
+    assert re.fullmatch(r"\d{4}-\d\d-\d\d", record["entries"][0]["provenance"]["date"])
     assert str(path.parent) not in path.read_text(encoding="utf-8")
 
 
 def test_the_figures_of_the_record_follow_from_its_seconds(measured):
     path, _ = measured
-    (case,) = json.loads(path.read_text(encoding="utf-8"))["cases"]
+    (case,) = json.loads(path.read_text(encoding="utf-8"))["entries"]
     assert case["config"]["threads"] == 1
     for row in case["variants"]:
         assert len(row["seconds"]) == 2
-        assert row["milliseconds_a_step"] == pytest.approx(1000 * np.median(row["seconds"]), rel=0.01)
+        assert row["milliseconds_per_step"] == pytest.approx(1000 * np.median(row["seconds"]), rel=0.01)
         rate = row["tokens_per_second"]
-        assert rate == pytest.approx(case["tokens_a_step"] * np.mean(1 / np.array(row["seconds"])), rel=0.3)
-        share = rate * case["flops_a_token"] / case["matrix_peak"]["fp32"]
+        assert rate == pytest.approx(case["tokens_per_step"] * np.mean(1 / np.array(row["seconds"])), rel=0.3)
+        share = rate * case["flops_per_token"] / case["matrix_peak"]["fp32"]
         assert row["share_of_matrix_peak"] == pytest.approx(share, rel=0.3)
     ours, theirs = case["variants"]
     (pair,) = case["comparisons"]
@@ -300,24 +277,21 @@ def test_the_command_in_the_record_is_one_that_measures_the_same(measured, monke
     path, _ = measured
     record, seen = json.loads(path.read_text(encoding="utf-8")), []
     monkeypatch.setattr(speed, "benchmark_pretraining", lambda cases, **_: seen.extend(cases) or record)
-    result = CliRunner().invoke(app, record["command"].split()[1:])
+    result = CliRunner().invoke(app, record["entries"][0]["provenance"]["command"].split()[1:])
     assert result.exit_code == 0, result.output
-    assert json.loads(json.dumps(dataclasses.asdict(seen[0]))) == record["cases"][0]["config"]
+    assert json.loads(json.dumps(dataclasses.asdict(seen[0]))) == record["entries"][0]["config"]
 
 
 def test_the_table_shows_what_the_record_says(measured):
     path, _ = measured
     record = json.loads(path.read_text(encoding="utf-8"))
-    case = record["cases"][0]
-    case["comparisons"][0] |= {"speed": 3.214, "memory": 0.526, "promised": {"speed": 3.0, "memory": 0.55}}
+    case = record["entries"][0]
+    case["comparisons"][0] |= {"speed": 3.214, "memory": 0.526}
     table = pretraining_table(record)
     assert "tiny, vocabulary 60, rows of a batch 2 x 16, dropout 0.1; wall clock, 1 thread(s), medians of 2" in table
-    assert re.search(r"companion fp32 : Trainer fp32 +3\.21x .*>= 3\.0 +0\.53 +<= 0\.55", table)
+    assert re.search(r"companion fp32 : Trainer fp32 +3\.21x .* 0\.53$", table, re.MULTILINE)
     for row in case["variants"]:
         assert re.search(rf"{row['name']} +{row['tokens_per_second']:,.0f} ", table)
-
-
-# --- errors ---------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -365,8 +339,8 @@ def test_several_gpus_are_refused(monkeypatch: pytest.MonkeyPatch):
 def test_on_a_gpu_both_take_the_same_steps_and_the_figures_are_the_gpus():
     case = tiny(device="cuda", dropout=0.0, threads=None, learning_rate=1e-2)
     record = benchmark_pretraining([case], progress=False)
-    assert record["hardware"]["device"] == torch.cuda.get_device_name()
-    rows = {row["name"]: row for row in record["cases"][0]["variants"]}
+    assert record["entries"][0]["provenance"]["hardware"]["device"] == torch.cuda.get_device_name()
+    rows = {row["name"]: row for row in record["entries"][0]["variants"]}
     assert rows["companion fp32"]["mean_loss"] == pytest.approx(rows["Trainer fp32"]["mean_loss"], rel=1e-4)
     assert all(0 < row["share_of_matrix_peak"] < 1 for row in rows.values())
     assert all(0 < row["peak_memory_bytes"] < 1e9 for row in rows.values()), "what was allocated on the device"
@@ -377,4 +351,4 @@ def test_on_a_gpu_both_take_the_same_steps_and_the_figures_are_the_gpus():
 def test_base_is_not_slower_than_trainer_on_a_gpu(max_tokens: int):
     case = PretrainingCase("base", 30522, 16, max_tokens, steps=10, precisions=("auto",), device="cuda")
     record = benchmark_pretraining([case], memory=False, progress=False)
-    assert all(row["speed"] > 1 for row in record["cases"][0]["comparisons"])
+    assert all(row["speed"] > 1 for row in record["entries"][0]["comparisons"])

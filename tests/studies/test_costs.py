@@ -23,7 +23,7 @@ from companion.studies.costs import (
     price,
     state_memory,
     training_flops,
-    training_flops_a_token,
+    training_flops_per_token,
     training_hours,
 )
 from companion.text.tokenizer import Tokenizer
@@ -71,14 +71,14 @@ def test_the_flops_of_a_toy_by_hand():
 
 
 def test_the_flops_of_a_token_are_those_of_a_full_row_divided():
-    assert training_flops_a_token(TOY, 4, masking=0.25) == training_flops(TOY, [4], masked=1) / 4
-    assert training_flops_a_token(TOY, 4, 0.5, next_sentence=False) == training_flops(TOY, [4], 2, False) / 4
+    assert training_flops_per_token(TOY, 4, masking=0.25) == training_flops(TOY, [4], masked=1) / 4
+    assert training_flops_per_token(TOY, 4, 0.5, next_sentence=False) == training_flops(TOY, [4], 2, False) / 4
 
 
 def test_six_times_the_parameters_is_the_encoder_of_bert_base():
     base = BertConfig()
     assert 12 * layer_entries(base) == 84_934_656
-    rest = training_flops_a_token(base, 128, masking=0.0, next_sentence=False) - 6 * 84_934_656
+    rest = training_flops_per_token(base, 128, masking=0.0, next_sentence=False) - 6 * 84_934_656
     assert rest == 12 * 12 * 768 * 128  # attention: 3 passes · 4 · h · n in each of 12 layers
 
 
@@ -190,8 +190,8 @@ def test_a_corpus_is_as_large_on_disk_as_predicted(tmp_path, vocab_size: int):
 @pytest.mark.parametrize(
     ("call", "message"),
     [
-        (lambda: training_flops_a_token(TOY, 7), "tokens=7 is not allowed; it must be an integer from 1 to the 6"),
-        (lambda: training_flops_a_token(TOY, 4, 1.5), r"masking=1.5 is not allowed; it must be a share in \[0, 1\]"),
+        (lambda: training_flops_per_token(TOY, 7), "tokens=7 is not allowed; it must be an integer from 1 to the 6"),
+        (lambda: training_flops_per_token(TOY, 4, 1.5), r"masking=1.5 is not allowed; it must be a share in \[0, 1\]"),
         (lambda: activation_memory(TOY, 2, 0), "tokens=0 is not allowed"),
         (lambda: all_reduce_bytes(TOY, 0), "processes=0 is not allowed; it must be an integer above 0"),
         (lambda: training_hours(1.0, 0.0), "flops_per_second=0.0 is not allowed; it must be above 0"),

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from datasets import Dataset, DatasetDict
 from typer.testing import CliRunner
 
@@ -14,7 +15,17 @@ from companion import BertConfig, BertModel, Tokenizer
 from companion.cli import app
 from companion.data.labelled import texts_and_labels
 from companion.finetuning import TextClassifier
-from companion.studies.tasks import TASKS, baseline_scores, data_checksum, measure_task, measure_tasks, tasks_table
+from companion.model.checkpoints import read_weights
+from companion.studies.tasks import (
+    TASKS,
+    baseline_scores,
+    by_task,
+    data_checksum,
+    measure_task,
+    measure_tasks,
+    tasks_table,
+    weights_checksum,
+)
 from companion.support.devices import seed_everything
 
 
@@ -44,7 +55,7 @@ def test_every_seed_is_scored_as_a_classifier_with_that_seed(tiny: Path, tmp_pat
     expected = [TextClassifier(tiny, seed=seed, **options).fit(texts, labels).score(texts, labels) for seed in (0, 3)]
     assert measured["scores"] == {"accuracy": expected}
     assert measured["median"]["accuracy"] == np.median(expected)
-    assert measured["rows"] == {"train": 16, "validation": 16}
+    assert measured["data"]["rows"] == {"train": 16, "validation": 16}
     assert measured["parameters"]["learning_rate"] == 1e-3 and measured["seeds"] == [0, 3]
 
 
@@ -83,9 +94,9 @@ def test_the_checksum_follows_the_rows():
 
 
 def test_what_is_not_there_is_named(tmp_path: Path, monkeypatch):
-    with pytest.raises(ValueError, match="task 'glue' is unknown; choose from sst2, cola"):
+    with pytest.raises(ValueError, match="task='glue' is not allowed; it must be one of 'sst2', 'cola'"):
         measure_task("glue")
-    with pytest.raises(ValueError, match="seeds is empty"):
+    with pytest.raises(ValueError, match=r"seeds=\[\] is not allowed; it must be one seed or more"):
         measure_task("sst2", seeds=())
 
 
@@ -114,18 +125,19 @@ def test_a_record_holds_both_networks_and_goes_on_where_it_stopped(tiny: Path, a
     output, options = acceptability / "scores.json", {"epochs": 1, "max_length": 16}
     record = measure_tasks(["cola"], tiny, output, seeds=2, progress=False, **options)
     assert record == json.loads(output.read_text(encoding="utf-8"))
-    entry = record["tasks"]["cola"]
+    entry = by_task(record)["cola"]
     for part, from_scratch in (("pretrained", False), ("from_scratch", True)):
         expected = measure_task("cola", tiny, seeds=(0, 1), from_scratch=from_scratch, **options)
         assert entry[part]["scores"] == expected["scores"]
         assert entry[part]["parameters"]["from_scratch"] is from_scratch
-    assert entry["rows"] == {"train": 12, "validation": 12} and entry["bag_of_words"]["accuracy"] == 1.0
+    assert record["data"]["cola"]["rows"] == {"train": 12, "validation": 12}
+    assert entry["bag_of_words"]["scores"]["accuracy"] == 1.0
     assert (
-        record["command"]
+        entry["pretrained"]["provenance"]["command"]
         == "companion bench tasks --model tiny --seeds 2 --epochs 1 --max-length 16 --output scores.json"
     )
     monkeypatch.setattr("companion.studies.tasks.measure_task", lambda *_, **__: pytest.fail("measured again"))
-    assert measure_tasks(["cola"], tiny, output, seeds=2, progress=False, **options)["tasks"] == record["tasks"]
+    assert measure_tasks(["cola"], tiny, output, seeds=2, progress=False, **options) == record
     with pytest.raises(ValueError, match=r"scores.json is of another measurement, which differs in: seeds"):
         measure_tasks(["cola"], tiny, output, seeds=3, progress=False, **options)
 
@@ -133,8 +145,9 @@ def test_a_record_holds_both_networks_and_goes_on_where_it_stopped(tiny: Path, a
 def test_the_table_shows_medians_and_ranges_in_percent():
     scores = {"matthews": [0.1, 0.3, 0.2], "accuracy": [0.7, 0.7, 0.75]}
     fixed = {"matthews": 0.0, "accuracy": None}
-    entry = {"constant": fixed, "bag_of_words": fixed} | {n: {"scores": scores} for n in ("pretrained", "from_scratch")}
-    lines = tasks_table({"config": {"model": "mini"}, "tasks": {"cola": entry}}).splitlines()
+    parts = {"constant": fixed, "bag_of_words": fixed, "pretrained": scores, "from_scratch": scores}
+    entries = [{"task": "cola", "part": part, "scores": found} for part, found in parts.items()]
+    lines = tasks_table({"config": {"model": "mini"}, "entries": entries}).splitlines()
     assert lines[0].split() == ["constant", "bag", "of", "words", "from", "scratch", "mini"]
     assert lines[1].split() == "cola, matthews 0.0 0.0 20.0 (10.0 to 30.0) 20.0 (10.0 to 30.0)".split()
     assert lines[2].split()[2:4] == ["-", "-"]
@@ -146,6 +159,15 @@ def test_the_command_measures_and_refuses_in_one_line(tiny: Path, acceptability:
     result = CliRunner().invoke(app, ["bench", "tasks", "--task", "cola", *options])
     assert result.exit_code == 0 and result.output.startswith(" " * 34), result.output
     wrong = CliRunner().invoke(app, ["bench", "tasks", "--task", "glue", *options])
-    assert wrong.exit_code == 2 and "task 'glue' is unknown; choose from sst2" in wrong.output
+    assert wrong.exit_code == 2 and "task='glue' is not allowed; it must be one of 'sst2'" in wrong.output
     none = CliRunner().invoke(app, ["bench", "tasks", "--task", "cola", *options[:4], "--seeds", "0", *options[6:]])
     assert none.exit_code == 2 and "seeds=0 is not allowed" in none.output
+
+
+def test_the_checksum_is_of_the_weights_and_not_of_the_file(tiny: Path, tmp_path: Path):
+    weights = read_weights(tiny)
+    torch.save(weights, tmp_path / "pytorch_model.bin")
+    assert weights_checksum(tmp_path) == weights_checksum(tiny)
+    name = next(iter(weights))
+    torch.save(weights | {name: weights[name] + 1}, tmp_path / "pytorch_model.bin")
+    assert weights_checksum(tmp_path) != weights_checksum(tiny)
