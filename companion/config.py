@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import dataclasses
+import difflib
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+from companion.support.files import read_json
+from companion.support.require import choice, integer, number, require
 
 # Layers and hidden size of the published models: tiny to medium from Turc et al. (2019), base and large from
 # Devlin et al. (2019). Every one has 64 dimensions a head and a feed-forward layer of four times the hidden size.
@@ -85,27 +89,39 @@ class BertConfig:
     problem_type: str | None = None
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "labels", tuple(self.labels))
         for name in _POSITIVE:
-            _require(isinstance(getattr(self, name), int) and getattr(self, name) > 0, self, name, "an integer above 0")
+            self._set(name, integer(name, getattr(self, name), minimum=1))
         for name in ("hidden_dropout_prob", "attention_probs_dropout_prob"):
-            _require(0 <= getattr(self, name) < 1, self, name, "a probability in [0, 1)")
+            self._set(name, number(name, getattr(self, name), "a probability in [0, 1)", minimum=0, below=1))
         for name in ("initializer_range", "layer_norm_eps"):
-            _require(getattr(self, name) > 0, self, name, "a number above 0")
-        _require(self.hidden_act in ACTIVATIONS, self, "hidden_act", f"one of {', '.join(ACTIVATIONS)}")
-        _require(
-            self.hidden_size % self.num_attention_heads == 0,
-            self,
-            "hidden_size",
-            f"a multiple of num_attention_heads={self.num_attention_heads}",
-        )
-        _require(0 <= self.pad_token_id < self.vocab_size, self, "pad_token_id", f"in [0, {self.vocab_size})")
-        dropout = self.classifier_dropout
-        _require(dropout is None or 0 <= dropout < 1, self, "classifier_dropout", "None or a probability in [0, 1)")
-        _require(
-            len(self.labels) in (0, self.num_labels), self, "labels", f"empty or num_labels={self.num_labels} names"
-        )
-        _require(self.problem_type in (None, *PROBLEM_TYPES), self, "problem_type", f"None or one of {PROBLEM_TYPES}")
+            self._set(name, number(name, getattr(self, name), above=0))
+        if (dropout := self.classifier_dropout) is not None:
+            allowed = "None or a probability in [0, 1)"
+            self._set("classifier_dropout", number("classifier_dropout", dropout, allowed, minimum=0, below=1))
+        self._set("pad_token_id", integer("pad_token_id", self.pad_token_id, 0, self.vocab_size - 1))
+        choice("hidden_act", self.hidden_act, ACTIVATIONS)
+        choice("problem_type", self.problem_type, (None, *PROBLEM_TYPES))
+        multiple = f"a multiple of num_attention_heads={self.num_attention_heads}"
+        require("hidden_size", self.hidden_size, self.hidden_size % self.num_attention_heads == 0, multiple)
+        self._set("labels", _checked_labels(self.labels, self.num_labels))
+
+    def _set(self, name: str, value: Any) -> None:
+        object.__setattr__(self, name, value)
+
+    @property
+    def id2label(self) -> dict[int, str]:
+        """Names of the outputs of a classification head by their number, `LABEL_0`, `LABEL_1` ... without `labels`."""
+        return dict(enumerate(self.labels or tuple(f"LABEL_{i}" for i in range(self.num_labels))))
+
+    @property
+    def label2id(self) -> dict[str, int]:
+        """Numbers of the outputs of a classification head by their name."""
+        return {name: i for i, name in self.id2label.items()}
+
+    @property
+    def model_type(self) -> str:
+        """The architecture, as `config.json` names it."""
+        return "bert"
 
     @property
     def head_dim(self) -> int:
@@ -115,8 +131,7 @@ class BertConfig:
     @classmethod
     def preset(cls, name: str, **changes: Any) -> BertConfig:
         """Return a published size by name: tiny, mini, small, medium, base or large, with `changes` applied."""
-        if name not in PRESETS:
-            raise ValueError(f"preset {name!r} is unknown; choose one of {', '.join(PRESETS)}")
+        choice("preset", name, PRESETS)
         layers, hidden = PRESETS[name]
         sizes = {
             "num_hidden_layers": layers,
@@ -124,10 +139,19 @@ class BertConfig:
             "num_attention_heads": hidden // 64,
             "intermediate_size": 4 * hidden,
         }
-        return cls(**(sizes | changes))
+        return cls(**(sizes | _known(changes)))
 
     def replace(self, **changes: Any) -> BertConfig:
-        """Return a copy with `changes` applied; changing `labels` alone changes `num_labels` with it."""
+        """Return a copy with `changes` applied; changing `labels` alone changes `num_labels` with it.
+
+        Raises
+        ------
+        TypeError
+            If a change is no entry of the config; names the nearest one.
+        ValueError
+            If a value is out of range.
+        """
+        _known(changes)
         if changes.get("labels") and "num_labels" not in changes:
             changes["num_labels"] = len(changes["labels"])
         elif changes.get("num_labels", self.num_labels) != self.num_labels and "labels" not in changes:
@@ -136,14 +160,17 @@ class BertConfig:
 
     def to_dict(self) -> dict[str, Any]:
         """Return the content of Transformers' `config.json` for this model."""
-        entries = dataclasses.asdict(self)
-        names = entries.pop("labels") or tuple(f"LABEL_{i}" for i in range(self.num_labels))
-        entries.pop("num_labels")
+        entries = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
+        entries = {name: value for name, value in entries.items() if name not in ("labels", "num_labels")}
         return entries | {
-            "model_type": "bert",
-            "id2label": {str(i): name for i, name in enumerate(names)},
-            "label2id": {name: i for i, name in enumerate(names)},
+            "model_type": self.model_type,
+            "id2label": {str(i): name for i, name in self.id2label.items()},
+            "label2id": self.label2id,
         }
+
+    def to_json_string(self) -> str:
+        """Return the content of `config.json` as text."""
+        return json.dumps(self.to_dict(), indent=2) + "\n"
 
     @classmethod
     def from_dict(cls, entries: Mapping[str, Any]) -> BertConfig:
@@ -158,16 +185,38 @@ class BertConfig:
             raise ValueError(f"model_type={entries['model_type']!r} is not 'bert'; only BERT's architecture is here")
         _refuse_variants(entries)
         known = {field.name for field in dataclasses.fields(cls)} - {"labels"}
-        values = {name: value for name, value in entries.items() if name in known}
+        values = {name: value for name, value in entries.items() if name in known and value is not None}
         return cls(**(values | _labels(entries)))
 
     @classmethod
     def from_file(cls, path: str | Path) -> BertConfig:
-        """Read a `config.json`."""
-        with open(path, encoding="utf-8") as file:
-            return cls.from_dict(json.load(file))
+        """Read a `config.json`, or the `bert_config.json` of Google's releases.
+
+        Parameters
+        ----------
+        path : str or Path
+            The file, or the folder that holds it.
+
+        Raises
+        ------
+        FileNotFoundError
+            If there is none.
+        ValueError
+            If it is not JSON, describes no BERT, or a value is out of range; names the file.
+        """
+        path = Path(path)
+        if path.is_dir():
+            path = next((path / name for name in CONFIG_FILES if (path / name).is_file()), path / CONFIG_FILES[0])
+        entries = read_json(path)
+        if not isinstance(entries, Mapping) or not {"model_type", *_POSITIVE} & entries.keys():
+            raise ValueError(f"{path} holds none of a BERT's sizes, such as vocab_size; it is no config of a model")
+        try:
+            return cls.from_dict(entries)
+        except ValueError as error:
+            raise ValueError(f"{path}: {error}") from None
 
 
+CONFIG_FILES = ("config.json", "bert_config.json")
 ACTIVATIONS = ("gelu", "gelu_new", "relu")
 _POSITIVE = (
     "vocab_size",
@@ -181,19 +230,66 @@ _POSITIVE = (
 )
 
 
-def _require(condition: bool, config: BertConfig, name: str, allowed: str) -> None:
-    if not condition:
-        raise ValueError(f"{name}={getattr(config, name)!r} is not allowed; it must be {allowed}")
+# Entries that other libraries take, and what stands for them here.
+_OTHER_NAMES = {
+    "id2label": "labels=('negative', 'positive')",
+    "label2id": "labels=('negative', 'positive')",
+    "num_classes": "num_labels",
+    "dtype": "model.to(dtype) after loading",
+    "torch_dtype": "model.to(dtype) after loading",
+    "device_map": "model.to(device) after loading",
+}
+
+
+def _known(changes: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Return `changes` if all are entries of the config."""
+    names = [field.name for field in dataclasses.fields(BertConfig)]
+    for name in changes:
+        if name not in names:
+            near = _OTHER_NAMES.get(name) or next(iter(difflib.get_close_matches(name, names)), None)
+            hint = f"; use {near}" if near else ""
+            raise TypeError(f"{name} is no entry of BertConfig{hint}. The entries are {', '.join(names)}")
+    return changes
+
+
+def _checked_labels(labels: Any, count: int) -> tuple[str, ...]:
+    require("labels", labels, not isinstance(labels, str), "a sequence of names, not one str")
+    labels = tuple(labels)
+    require("labels", labels, all(isinstance(name, str) for name in labels), "names of type str")
+    require("labels", labels, len(labels) in (0, count), f"empty or num_labels={count} names")
+    require("labels", labels, len(set(labels)) == len(labels), "names that differ from one another")
+    return labels
 
 
 def _labels(entries: Mapping[str, Any]) -> dict[str, Any]:
+    """Return `num_labels` and `labels` as `id2label` of a `config.json` gives them; empty where it gives none."""
     id2label = entries.get("id2label")
     if not id2label:
         return {}
-    names = tuple(name for _, name in sorted(id2label.items(), key=lambda item: int(item[0])))
+    numbers = "names by their numbers 0, 1, 2 ... without gaps"
+    require("id2label", id2label, isinstance(id2label, Mapping), numbers)
+    require("id2label", id2label, {str(i) for i in range(len(id2label))} == {str(i) for i in id2label}, numbers)
+    names = tuple(str(name) for _, name in sorted(id2label.items(), key=lambda item: int(item[0])))
     generic = names == tuple(f"LABEL_{i}" for i in range(len(names)))
     return {"num_labels": len(names), "labels": () if generic else names}
 
+
+def _set_attribute(config: BertConfig, name: str, value: Any) -> None:
+    """Refuse to change an entry in place; keep what other libraries write beside the entries.
+
+    A network is built from its config, which would be wrong about it afterwards. `transformers.Trainer` sets
+    `use_cache` and other entries that a BERT does not have; they are kept on the object and not saved.
+    """
+    entries = {field.name for field in dataclasses.fields(BertConfig)} | {"id2label", "label2id", "model_type"}
+    if name not in entries:
+        object.__setattr__(config, name, value)
+    elif getattr(config, name) != value:
+        raise dataclasses.FrozenInstanceError(
+            f"{name} cannot be changed in place; use config.replace({name}=...) and build the model from that"
+        )
+
+
+BertConfig.__setattr__ = _set_attribute  # after the decorator, whose own refuses every name
 
 _COMPUTED = (
     ("position_embedding_type", "absolute"),

@@ -232,7 +232,7 @@ def with_new_head(
         If its weights do not fit.
     """
     folder = locate(name)
-    config = BertConfig.from_file(folder / "config.json").replace(**changes)
+    config = BertConfig.from_file(folder).replace(**changes)
     with generators_kept():
         seed_everything(seed)
         model = model_class(config)

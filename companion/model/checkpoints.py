@@ -150,7 +150,7 @@ class PreTrained:
             If its weights do not fit.
         """
         folder = locate(name)
-        model = cls(BertConfig.from_file(folder / "config.json").replace(**changes))
+        model = cls(BertConfig.from_file(folder).replace(**changes))
         load_weights(model, from_transformers(read_weights(folder)), source=str(name))
         return model.eval()
 

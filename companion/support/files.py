@@ -1,12 +1,14 @@
-"""Writing files so that a crash, a full disk or a second process never leaves a half-written one behind."""
+"""Files: written whole or not at all, whatever crashes, fills up or writes beside; read with errors that name them."""
 
 from __future__ import annotations
 
+import codecs
 import hashlib
 import json
 import os
+import secrets
 import shutil
-import tempfile
+import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -20,7 +22,7 @@ def atomic_file(path: str | Path) -> Iterator[Path]:
     Parameters
     ----------
     path : str or Path
-        The file to be written or replaced. Its parent folders are made.
+        The file to be written or replaced, which keeps its permissions. Its parent folders are made.
 
     Yields
     ------
@@ -29,10 +31,10 @@ def atomic_file(path: str | Path) -> Iterator[Path]:
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".partial")
-    os.close(handle)
-    temporary = Path(name)
-    temporary.chmod(0o666 & ~_umask())
+    temporary = _temporary_name(path)
+    temporary.touch(exist_ok=False)  # with the permissions that the system gives to any new file
+    if path.is_file():
+        temporary.chmod(stat.S_IMODE(path.stat().st_mode))
     try:
         yield temporary
         _flush(temporary)
@@ -46,6 +48,55 @@ def write_json(path: str | Path, content: Any) -> None:
     """Write a record as JSON, whole or not at all."""
     with atomic_file(path) as file:
         file.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
+
+
+def read_json(path: str | Path) -> Any:
+    """Return the content of a JSON file in UTF-8, with or without a byte order mark.
+
+    Raises
+    ------
+    ValueError
+        If it is not; names the file and says what it is.
+    """
+    try:
+        return json.loads(read_utf8(path))
+    except json.JSONDecodeError as error:
+        what = damage(path) or f"not JSON (line {error.lineno}, column {error.colno}: {error.msg})"
+        raise ValueError(f"{path} is {what}; fetch or write it again") from None
+
+
+def read_utf8(path: str | Path) -> str:
+    """Return the text of a file in UTF-8, without a byte order mark, with plain line ends.
+
+    Raises
+    ------
+    ValueError
+        If it is in another encoding; names file and line.
+    """
+    content = Path(path).read_bytes()
+    if content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+        raise ValueError(f"{path} is in UTF-16; convert it to UTF-8, for example with iconv -f utf-16 -t utf-8")
+    try:
+        return content.decode("utf-8-sig").replace("\r\n", "\n").replace("\r", "\n")
+    except UnicodeDecodeError as error:
+        line = content.count(b"\n", 0, error.start) + 1
+        raise ValueError(
+            f"{path}, line {line}, is not UTF-8 (byte {content[error.start]:#04x}); convert the file to UTF-8, for "
+            "example with iconv -f latin1 -t utf-8"
+        ) from None
+
+
+def damage(path: str | Path) -> str | None:
+    """Return what a file is that a download left in the place of another; None if nothing of the kind is seen."""
+    with open(path, "rb") as file:
+        head = file.read(1024)
+    if not head:
+        return "empty"
+    if head.startswith(b"version https://git-lfs"):
+        return "a Git LFS pointer, which stands for the file itself; run git lfs pull"
+    if head.lstrip().lower().startswith((b"<!doctype", b"<html", b"<?xml")):
+        return "a web page, not the file that was asked for"
+    return None
 
 
 @contextmanager
@@ -68,8 +119,8 @@ def atomic_folder(path: str | Path) -> Iterator[Path]:
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     recover_folder(path)
-    temporary = Path(tempfile.mkdtemp(dir=path.parent, prefix=f".{path.name}.", suffix=".partial"))
-    temporary.chmod(0o777 & ~_umask())
+    temporary = _temporary_name(path)
+    temporary.mkdir()
     try:
         yield temporary
         replace_folder(temporary, path)
@@ -79,7 +130,7 @@ def atomic_folder(path: str | Path) -> Iterator[Path]:
 
 
 def recover_folder(path: str | Path) -> None:
-    """Finish a replacement of the folder `path` that was cut off between its two renames, and clear what it left."""
+    """Finish a replacement of the folder `path` that stopped between its two renames, and clear what it left."""
     path = Path(path)
     old = _old_name(path)
     if old.exists() and not path.exists():
@@ -100,9 +151,10 @@ def sha256(*paths: str | Path) -> str:
 
 def replace_folder(temporary: Path, path: Path) -> None:
     """Put the complete folder `temporary` (on the same disk) in the place of `path`, as `atomic_folder` does."""
+    readers = temporary.stat().st_mode & 0o444
     for file in temporary.rglob("*"):
         if file.is_file():
-            file.chmod(file.stat().st_mode | (0o444 & ~_umask()))  # some libraries write for the owner's eyes only
+            file.chmod(file.stat().st_mode | readers)  # some libraries write for the owner's eyes only
             _flush(file)
     recover_folder(path)
     old = _old_name(path)
@@ -116,6 +168,10 @@ def replace_folder(temporary: Path, path: Path) -> None:
     shutil.rmtree(old, ignore_errors=True)
 
 
+def _temporary_name(path: Path) -> Path:
+    return path.with_name(f".{path.name}.{secrets.token_hex(4)}.partial")
+
+
 def _old_name(path: Path) -> Path:
     return path.with_name(f".{path.name}.old")
 
@@ -123,9 +179,3 @@ def _old_name(path: Path) -> Path:
 def _flush(file: Path) -> None:
     with open(file, "rb") as handle:
         os.fsync(handle.fileno())
-
-
-def _umask() -> int:
-    current = os.umask(0)
-    os.umask(current)
-    return current

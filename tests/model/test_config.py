@@ -4,8 +4,13 @@ from __future__ import annotations
 
 import dataclasses
 import json
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
 
+import numpy as np
 import pytest
+import torch
 import transformers
 from hypothesis import given
 from hypothesis import strategies as st
@@ -64,7 +69,8 @@ def test_a_preset_takes_changes():
 
 def test_an_unknown_preset_is_named_with_those_there_are():
     with pytest.raises(
-        ValueError, match="preset 'huge' is unknown; choose one of tiny, mini, small, medium, base, large"
+        ValueError,
+        match="preset='huge' is not allowed; it must be one of 'tiny', 'mini', 'small', 'medium', 'base', 'large'",
     ):
         BertConfig.preset("huge")
 
@@ -76,15 +82,28 @@ def test_an_unknown_preset_is_named_with_those_there_are():
         ("num_hidden_layers", 1.5, "an integer above 0"),
         ("type_vocab_size", -1, "an integer above 0"),
         ("hidden_size", 770, "a multiple of num_attention_heads=12"),
-        ("hidden_act", "swish", "one of gelu, gelu_new, relu"),
+        ("hidden_act", "swish", "one of 'gelu', 'gelu_new', 'relu'"),
         ("hidden_dropout_prob", 1.0, r"a probability in \[0, 1\)"),
         ("attention_probs_dropout_prob", -0.1, r"a probability in \[0, 1\)"),
         ("classifier_dropout", 1.0, r"None or a probability in \[0, 1\)"),
         ("initializer_range", 0.0, "a number above 0"),
         ("layer_norm_eps", 0.0, "a number above 0"),
-        ("pad_token_id", 30522, r"in \[0, 30522\)"),
+        ("pad_token_id", 30522, "an integer from 0 to 30521"),
         ("labels", ("a", "b", "c"), "empty or num_labels=2 names"),
-        ("problem_type", "ranking", "None or one of"),
+        ("labels", ("a", "a"), "names that differ from one another"),
+        ("labels", "ab", "a sequence of names, not one str"),
+        ("labels", (0, 1), "names of type str"),
+        ("vocab_size", True, "an integer above 0"),
+        ("num_attention_heads", "12", "an integer above 0"),
+        ("num_labels", None, "an integer above 0"),
+        ("hidden_dropout_prob", "a", r"a probability in \[0, 1\)"),
+        ("hidden_dropout_prob", float("nan"), r"a probability in \[0, 1\)"),
+        ("classifier_dropout", False, r"None or a probability in \[0, 1\)"),
+        ("layer_norm_eps", None, "a number above 0"),
+        ("pad_token_id", 0.0, "an integer from 0 to 30521"),
+        ("pad_token_id", -1, "an integer from 0 to 30521"),
+        ("hidden_act", None, "one of"),
+        ("problem_type", "ranking", "one of None, 'single_label"),
     ],
 )
 def test_a_value_out_of_range_is_named_with_what_is_allowed(name: str, value: object, allowed: str):
@@ -92,9 +111,39 @@ def test_a_value_out_of_range_is_named_with_what_is_allowed(name: str, value: ob
         BertConfig(**{name: value})
 
 
-def test_a_config_cannot_be_changed_in_place():
-    with pytest.raises(dataclasses.FrozenInstanceError):
-        BertConfig().hidden_size = 5
+def test_numbers_of_other_libraries_become_pythons_own():
+    config = BertConfig(vocab_size=np.int64(50), hidden_size=torch.tensor(24), num_attention_heads=np.int32(4))
+    config = config.replace(hidden_dropout_prob=np.float32(0.5), layer_norm_eps=1)
+    assert [type(value) for value in (config.vocab_size, config.hidden_size)] == [int, int]
+    assert (config.hidden_dropout_prob, type(config.layer_norm_eps)) == (0.5, float)
+    assert json.loads(config.to_json_string())["vocab_size"] == 50
+
+
+def test_a_config_cannot_be_changed_in_place_but_keeps_what_other_libraries_write_beside():
+    config = BertConfig()
+    for name, value in (("hidden_size", 5), ("labels", ("a", "b")), ("id2label", {0: "a"}), ("model_type", "gpt2")):
+        with pytest.raises(dataclasses.FrozenInstanceError, match=rf"use config.replace\({name}=...\)"):
+            setattr(config, name, value)
+    before = hash(config)
+    config.use_cache, config.pad_token_id = False, 0  # as transformers.Trainer does
+    assert config.use_cache is False and "use_cache" not in config.to_dict()
+    assert config == BertConfig() and hash(config) == before
+
+
+@pytest.mark.parametrize(
+    ("name", "hint"),
+    [
+        ("num_label", "use num_labels"),
+        ("hidden_dropout", "use hidden_dropout_prob"),
+        ("id2label", r"use labels=\('negative', 'positive'\)"),
+        ("torch_dtype", r"use model.to\(dtype\) after loading"),
+        ("quux", "is no entry of BertConfig. The entries are vocab_size, hidden_size,"),
+    ],
+)
+@pytest.mark.parametrize("call", [BertConfig().replace, partial(BertConfig.preset, "mini")], ids=["replace", "preset"])
+def test_an_unknown_entry_is_named_with_the_nearest(call: Callable[..., BertConfig], name: str, hint: str):
+    with pytest.raises(TypeError, match=f"{name} is no entry of BertConfig.*{hint}|{hint}"):
+        call(**{name: 3})
 
 
 def test_replacing_labels_and_their_number_keeps_the_two_in_step():
@@ -154,3 +203,62 @@ def test_a_file_of_the_first_release_is_read(tmp_path):
 def test_another_architecture_is_refused_by_name(entry: str, value: object):
     with pytest.raises(ValueError, match=f"{entry}={value!r} is "):
         BertConfig.from_dict({entry: value})
+
+
+def test_null_entries_of_a_file_stand_for_the_default():
+    entries = {"vocab_size": 50, "pad_token_id": None, "classifier_dropout": None, "hidden_act": None, "id2label": None}
+    assert BertConfig.from_dict(entries) == BertConfig(vocab_size=50)
+    assert transformers.BertConfig.from_dict({"pad_token_id": None}).pad_token_id is None, "no padding there either"
+
+
+@pytest.mark.parametrize(
+    ("id2label", "message"),
+    [
+        ({"0": "O", "1": "O"}, "labels=.* names that differ"),
+        ({"0": "a", "2": "b"}, "id2label=.* without gaps"),
+        ({"a": "b"}, "id2label=.* names by their numbers"),
+        (["a", "b"], "id2label=.* names by their numbers"),
+    ],
+)
+def test_label_names_of_a_file_that_are_none_are_refused(id2label: object, message: str):
+    with pytest.raises(ValueError, match=message):
+        BertConfig.from_dict({"id2label": id2label})
+
+
+def test_label_names_of_a_file_that_are_numbers_become_text():
+    assert BertConfig.from_dict({"id2label": {"0": 5, "1": True}}).labels == ("5", "True")
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"{}", "holds none of a BERT's sizes"),
+        (b"[1]", "holds none of a BERT's sizes"),
+        (b'{"unrelated": 1}', "holds none of a BERT's sizes"),
+        (b"", "is empty; fetch or write it again"),
+        (b'{"vocab_size": 5', r"is not JSON \(line 1, column 17"),
+        (b"version https://git-lfs.github.com/spec/v1\noid sha256:0\n", "is a Git LFS pointer.*git lfs pull"),
+        (b"\n<!DOCTYPE html><html>404</html>", "is a web page"),
+        ('{"vocab_size": 5}'.encode("utf-16"), "is in UTF-16; convert it"),
+        (b'{\n"vocab_size": 5, "name": "\xe9"}', "line 2, is not UTF-8 .byte 0xe9"),
+        (b'{"vocab_size": "many"}', "vocab_size='many' is not allowed; it must be an integer above 0"),
+        (b'{"model_type": "roberta"}', "model_type='roberta' is not 'bert'"),
+    ],
+)
+def test_a_file_that_is_no_config_is_named_with_what_it_is(tmp_path: Path, content: bytes, message: str):
+    (tmp_path / "config.json").write_bytes(content)
+    for path in (tmp_path, tmp_path / "config.json"):
+        with pytest.raises(ValueError, match=rf"config\.json.*{message}"):
+            BertConfig.from_file(path)
+
+
+def test_a_byte_order_mark_and_googles_file_name_are_read(tmp_path: Path):
+    google = (
+        '{"attention_probs_dropout_prob": 0.1, "directionality": "bidi", "hidden_size": 24, "num_attention_heads": 4}'
+    )
+    (tmp_path / "bert_config.json").write_text(google)
+    assert BertConfig.from_file(tmp_path) == BertConfig(hidden_size=24, num_attention_heads=4)
+    (tmp_path / "config.json").write_bytes(b"\xef\xbb\xbf" + b'{"vocab_size": 7}\r\n')
+    assert BertConfig.from_file(tmp_path) == BertConfig(vocab_size=7)
+    with pytest.raises(FileNotFoundError, match="config.json"):
+        BertConfig.from_file(tmp_path / "nowhere" / "config.json")

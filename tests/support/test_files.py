@@ -15,7 +15,16 @@ from pathlib import Path
 import pytest
 
 from companion.support import files
-from companion.support.files import atomic_file, atomic_folder, recover_folder, replace_folder, sha256, write_json
+from companion.support.files import (
+    atomic_file,
+    atomic_folder,
+    read_json,
+    read_utf8,
+    recover_folder,
+    replace_folder,
+    sha256,
+    write_json,
+)
 
 FULL = OSError(errno.ENOSPC, "No space left on device")
 
@@ -40,9 +49,6 @@ def umask() -> Iterator[None]:
     old = os.umask(0o027)
     yield
     os.umask(old)
-
-
-# --- one file -----------------------------------------------------------------------------------------------------
 
 
 def test_a_file_appears_with_its_parents_when_the_block_ends(tmp_path):
@@ -97,6 +103,25 @@ def test_permissions_follow_the_umask(tmp_path, umask):
     assert os.umask(0o027) == 0o027, "reading the umask must not change it"
 
 
+@pytest.mark.skipif(os.name == "nt", reason="permissions of POSIX")
+@pytest.mark.parametrize("mode", [0o600, 0o664, 0o640])
+def test_a_file_that_is_replaced_keeps_its_permissions(tmp_path, mode: int):
+    path = tmp_path / "file.txt"
+    path.write_text("old")
+    path.chmod(mode)
+    with atomic_file(path) as temporary:
+        temporary.write_text("new")
+    assert (path.read_text(), stat.S_IMODE(path.stat().st_mode)) == ("new", mode)
+
+
+def test_a_link_to_a_file_is_replaced_and_what_it_points_at_kept(tmp_path):
+    (tmp_path / "shared").write_text("of many")
+    (tmp_path / "file.txt").symlink_to(tmp_path / "shared")
+    with atomic_file(tmp_path / "file.txt") as temporary:
+        temporary.write_text("mine")
+    assert (tmp_path / "shared").read_text() == "of many" and (tmp_path / "file.txt").read_text() == "mine"
+
+
 def test_of_two_writers_at_once_one_wins_whole(tmp_path):
     path, inside = tmp_path / "file.txt", threading.Barrier(2)
 
@@ -112,9 +137,6 @@ def test_of_two_writers_at_once_one_wins_whole(tmp_path):
         thread.join()
     assert path.read_text() in ("a" * 1000, "b" * 1000)
     assert list(tmp_path.iterdir()) == [path]
-
-
-# --- a folder -----------------------------------------------------------------------------------------------------
 
 
 def test_a_folder_is_replaced_whole(tmp_path):
@@ -222,9 +244,6 @@ def test_a_replacement_is_not_stopped_by_what_a_killed_one_left(tmp_path):
     assert [entry.name for entry in tmp_path.iterdir()] == ["folder"]
 
 
-# --- checksums ----------------------------------------------------------------------------------------------------
-
-
 def test_the_checksum_is_sha256_of_all_contents_in_order(tmp_path):
     (tmp_path / "1").write_bytes(b"a")
     (tmp_path / "2").write_bytes(b"bc")
@@ -248,3 +267,19 @@ def test_json_that_cannot_be_written_leaves_the_old_record(tmp_path):
         write_json(tmp_path / "new" / "record.json", {"steps": object()})
     assert json.loads((tmp_path / "new" / "record.json").read_text(encoding="utf-8")) == {"steps": 8}
     assert [path.name for path in (tmp_path / "new").iterdir()] == ["record.json"]
+
+
+def test_json_and_text_are_read_whatever_their_line_ends_and_byte_order_mark(tmp_path):
+    (tmp_path / "a.json").write_bytes(b'\xef\xbb\xbf{"a":\r\n"\xc3\xa9"}\r\n')
+    assert read_json(tmp_path / "a.json") == {"a": "é"}
+    (tmp_path / "a.txt").write_bytes(b"\xef\xbb\xbfa\r\nb\rc\xe2\x80\xa8d\n")
+    assert read_utf8(tmp_path / "a.txt") == "a\nb\nc\u2028d\n"
+
+
+def test_text_in_another_encoding_is_named_with_file_and_line(tmp_path):
+    (tmp_path / "a.txt").write_bytes("one\ntwo\ncafé\n".encode("latin-1"))
+    with pytest.raises(ValueError, match=r"a.txt, line 3, is not UTF-8 \(byte 0xe9\).*iconv -f latin1"):
+        read_utf8(tmp_path / "a.txt")
+    (tmp_path / "a.txt").write_bytes("one".encode("utf-16"))
+    with pytest.raises(ValueError, match="a.txt is in UTF-16"):
+        read_utf8(tmp_path / "a.txt")
