@@ -82,9 +82,7 @@ def _unpacked(file: IO[bytes], path: Path) -> Iterator[bytes]:
     try:
         yield from file
     except (lzma.LZMAError, gzip.BadGzipFile, EOFError) as error:
-        raise ValueError(
-            f"{path} is damaged or not compressed as it says ({error}); fetch or write it again"
-        ) from error
+        raise ValueError(f"{path} is damaged or not compressed ({error}); fetch or write it again") from error
 
 
 def _decoded(line: bytes, path: Path, number: int) -> str:

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
+from companion.data.catalogue import CATALOGUE, Card
 from companion.data.labelled import load_dataset, texts_and_labels
 from companion.finetuning.classifier import TextClassifier
 from companion.finetuning.metrics import accuracy, matthews_correlation, pearson, precision_recall_f1, spearman
@@ -28,7 +29,7 @@ from companion.support.record import RunRecord, provenance
 from companion.support.require import choice, integer, require
 
 if TYPE_CHECKING:
-    from datasets import DatasetDict
+    from datasets import Dataset, DatasetDict
 
 
 logger = logging.getLogger(__name__)
@@ -37,46 +38,43 @@ Score = Callable[[Sequence[Any], Sequence[Any]], float]
 
 @dataclass(frozen=True)
 class Task:
-    """A labelled set and how it is scored.
+    """A labelled set of the catalogue, and how it is scored.
 
     Parameters
     ----------
-    texts : tuple of str
-        The column of the text, or those of a pair.
-    scores : dict of str to callable
-        Name to ``score(truth, predicted)``, the usual one of the set first.
-    epochs : int
-        Passes over its training part: 3, as Devlin et al. (2019, section 4.1) take for GLUE, fewer over the largest set
-        and more over small ones with many labels.
-    label : str
-    is_regression : bool
-        Whether the labels are numbers on a scale.
+    card : Card
+        What the catalogue says of it.
     """
 
-    texts: tuple[str, ...]
-    scores: dict[str, Score]
-    epochs: int
-    label: str = "label"
-    is_regression: bool = False
+    card: Card
+
+    @property
+    def scores(self) -> dict[str, Score]:
+        """Name to ``score(truth, predicted)``, the usual one of the set first."""
+        return {name: SCORES[name] if name in SCORES else _f1_of(self.card.positive) for name in self.card.scores}
+
+    @property
+    def is_regression(self) -> bool:
+        """Whether the labels are numbers on a scale."""
+        return self.card.kind == "regression"
+
+    def rows(self, split: Dataset) -> tuple[list[Any], list[Any]]:
+        """Return the texts and the labels of a split."""
+        return texts_and_labels(split, self.card.texts, self.card.label)
 
 
-def _f1_of(positive: str) -> Score:
+def _f1_of(positive: str | None) -> Score:
     return lambda truth, predicted: precision_recall_f1(truth, predicted, average="binary", positive=positive).f1
 
 
-_PAIR = ("sentence1", "sentence2")
-# The scores are those of GLUE (Wang et al. 2019, section 3).
-TASKS = {
-    "sst2": Task(("sentence",), {"accuracy": accuracy}, epochs=2),
-    "cola": Task(("sentence",), {"matthews": matthews_correlation, "accuracy": accuracy}, epochs=3),
-    "mrpc": Task(_PAIR, {"f1": _f1_of("equivalent"), "accuracy": accuracy}, epochs=3),
-    "rte": Task(_PAIR, {"accuracy": accuracy}, epochs=3),
-    "stsb": Task(_PAIR, {"pearson": pearson, "spearman": spearman}, epochs=3, label="score", is_regression=True),
-    "ag_news": Task(("text",), {"accuracy": accuracy}, epochs=3),
-    "clinc150": Task(("text",), {"accuracy": accuracy}, epochs=6),
-    "financial_phrasebank": Task(("sentence",), {"accuracy": accuracy}, epochs=6),
+SCORES: dict[str, Score] = {
+    "accuracy": accuracy,
+    "matthews": matthews_correlation,
+    "pearson": pearson,
+    "spearman": spearman,
 }
-GLUE = ("sst2", "cola", "mrpc", "rte", "stsb")  # those of TASKS that are part of it
+GLUE = ("sst2", "cola", "mrpc", "rte", "stsb")
+TASKS = {name: Task(CATALOGUE[name]) for name in (*GLUE, "ag_news", "clinc150", "financial_phrasebank")}
 BASELINES = ("constant", "bag_of_words")
 NETWORKS = ("pretrained", "from_scratch")
 
@@ -168,9 +166,7 @@ def baseline_scores(name: str, baseline: str) -> dict[str, float | None]:
         Score to value; None where a score does not exist, as the correlation with a constant.
     """
     task, splits = TASKS[name], load_dataset(name)
-    (train, labels), (texts, truth) = (
-        texts_and_labels(splits[part], task.texts, task.label) for part in ("train", "validation")
-    )
+    (train, labels), (texts, truth) = (task.rows(splits[part]) for part in ("train", "validation"))
     train, texts = ([text if isinstance(text, str) else " ".join(text) for text in part] for part in (train, texts))
     predicted = _baseline(baseline, task.is_regression).fit(train, labels).predict(texts)
     if baseline == "constant" and task.is_regression:
@@ -220,9 +216,9 @@ def measure_task(name: str, model: str = "mini", *, seeds: Sequence[int] = (0, 1
     require("seeds", list(seeds), len(seeds) > 0, "one seed or more")
     task, splits = TASKS[name], load_dataset(name)
     estimator_class = TextRegressor if task.is_regression else TextClassifier
-    estimator = estimator_class(model, **{"epochs": task.epochs} | options)
+    estimator = estimator_class(model, **{"epochs": task.card.epochs} | options)
     parts = (splits["train"], splits["validation"])
-    train, truth = (texts_and_labels(part, task.texts, task.label) for part in parts)
+    train, truth = map(task.rows, parts)
     scores: dict[str, list[float]] = {score: [] for score in task.scores}
     for seed in seeds:
         predicted = estimator.set_params(seed=seed).fit(*train).predict(truth[0])
@@ -266,7 +262,7 @@ def _open_record(model: str | Path, output: str | Path, seeds: int, options: Map
     """Return the record in `output`, if it is of this measurement, or a new one."""
     precision = precision_for(best_device(options.get("device")), options.get("precision"))
     config = {"model": Path(model).name, "seeds": seeds, "options": dict(options), "precision": precision}
-    epochs = {name: task.epochs for name, task in TASKS.items()}
+    epochs = {name: task.card.epochs for name, task in TASKS.items()}
     checksum = weights_checksum(locate(model))
     return RunRecord.open(output, "tasks", config | {"weights_checksum": checksum, "epochs": epochs}, {})
 

@@ -13,7 +13,6 @@ from typer.testing import CliRunner
 
 from companion import BertConfig, BertModel, Tokenizer
 from companion.cli import app
-from companion.data.labelled import texts_and_labels
 from companion.finetuning import TextClassifier
 from companion.model.checkpoints import read_weights
 from companion.studies.tasks import (
@@ -81,9 +80,9 @@ def test_scores_by_hand():
 
 def test_columns_become_texts_or_pairs():
     split = Dataset.from_dict({"sentence1": ["a", "b"], "sentence2": ["c", "d"], "label": ["x", "y"]})
-    assert texts_and_labels(split, TASKS["rte"].texts, "label") == ([("a", "c"), ("b", "d")], ["x", "y"])
+    assert TASKS["rte"].rows(split) == ([("a", "c"), ("b", "d")], ["x", "y"])
     with pytest.raises(ValueError, match="column 'sentence' is not in the data, which has: sentence1"):
-        texts_and_labels(split, TASKS["sst2"].texts, "label")
+        TASKS["sst2"].rows(split)
 
 
 def test_the_checksum_follows_the_rows():
