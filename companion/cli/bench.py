@@ -36,28 +36,14 @@ def bench_pretrain(
     progress: Annotated[bool, typer.Option(help="Show progress bars.")] = True,
 ) -> None:
     """Compare pre-training with transformers.Trainer, one step of each in turn; needs the extra [bench]."""
+    options = dict(locals())
     with errors():
         from companion.studies.speed import PretrainingCase, benchmark_pretraining, pretraining_table
         from companion.support.files import write_json
 
-        cases = [
-            PretrainingCase(
-                model=model,
-                vocab_size=size,
-                batch_size=batch_size,
-                max_tokens=max_tokens,
-                steps=steps,
-                dropout=dropout,
-                learning_rate=learning_rate,
-                precisions=precision or ("auto", "fp32"),
-                trainer_bf16=trainer_bf16,
-                device=device,
-                threads=threads,
-                clock=clock,
-                seed=seed,
-            )
-            for size in vocab_size or (8192, 30522)
-        ]
+        case = {name: options[name] for name in PretrainingCase.__dataclass_fields__ if name in options}
+        case["precisions"] = precision or ("auto", "fp32")
+        cases = [PretrainingCase(**case | {"vocab_size": size}) for size in vocab_size or (8192, 30522)]
         record = benchmark_pretraining(cases, memory=memory, progress=progress)
         if output is not None:
             write_json(output, record)

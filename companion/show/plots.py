@@ -39,8 +39,10 @@ def figure(width: float = 6.0, height: float = 3.6, **options) -> Iterator[tuple
     """
     with plt.rc_context(STYLE):
         fig, axes = plt.subplots(figsize=(width, height), layout="constrained", **options)
-        yield fig, axes
-        plt.close(fig)
+        try:
+            yield fig, axes
+        finally:
+            plt.close(fig)
 
 
 def heat_map(
@@ -245,27 +247,17 @@ def points(
     return fig
 
 
-def convex_hull(places: ArrayLike) -> np.ndarray:
-    """Return the corners (corners, 2) of the convex hull of `places` (points, 2), counter-clockwise.
+def convex_hull(positions: ArrayLike) -> np.ndarray:
+    """Return the corners (corners, 2) of the convex hull of `positions` (points, 2), counter-clockwise.
 
-    Andrew's monotone chain: the lower side from left to right, then the upper side back.
+    One point is its own hull; that of points on one line is its two ends.
     """
-    ordered = sorted({tuple(place) for place in np.asarray(places, dtype=float).tolist()})
-    corners = _left_turns(ordered)[:-1] + _left_turns(ordered[::-1])[:-1]
-    return np.array(corners or ordered).reshape(-1, 2)
+    from scipy.spatial import ConvexHull
 
-
-def _left_turns(path: Sequence[tuple[float, float]]) -> list[tuple[float, float]]:
-    """Return `path` without the points at which it goes straight on or turns right."""
-    kept: list[tuple[float, float]] = []
-    for x, y in path:
-        while len(kept) > 1:
-            (x0, y0), (x1, y1) = kept[-2:]
-            if (x1 - x0) * (y - y0) > (x - x0) * (y1 - y0):
-                break
-            kept.pop()
-        kept.append((x, y))
-    return kept
+    points = np.unique(np.asarray(positions, dtype=float), axis=0)
+    if np.linalg.matrix_rank(points - points[0]) < 2:
+        return points[[0, -1]] if len(points) > 1 else points
+    return points[ConvexHull(points).vertices]
 
 
 def dot_products(

@@ -7,6 +7,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from companion.support.require import integer, number
+
 
 @dataclass(frozen=True)
 class Difference:
@@ -68,7 +70,9 @@ def t_interval(values: Sequence[float], confidence: float = 0.95) -> tuple[float
     """
     if (count := len(values)) < 2:
         raise ValueError(f"an interval needs two values or more, and there are {count}; run more seeds")
-    half = student_t(count - 1, confidence) * statistics.stdev(values) / count**0.5
+    from scipy.stats import sem
+
+    half = student_t(count - 1, confidence) * float(sem(values))
     return statistics.fmean(values) - half, statistics.fmean(values) + half
 
 
@@ -89,14 +93,19 @@ def student_t(degrees: int, confidence: float = 0.95) -> float:
     """
     from scipy.stats import t
 
-    if degrees < 1:
-        raise ValueError(f"degrees={degrees} is not allowed; it must be an integer above 0")
-    if not 0 < confidence < 1:
-        raise ValueError(f"confidence={confidence} is not allowed; it must be in (0, 1)")
-    return float(t.ppf((1 + confidence) / 2, degrees))
+    integer("degrees", degrees, minimum=1)
+    number("confidence", confidence, above=0, below=1)
+    return float(t.interval(confidence, degrees)[1])
 
 
 def by_seed(record: Mapping[str, Any], name: str, yardstick: str, figure: str) -> dict[int, float]:
+    """Return a figure of a variant, one value for each seed.
+
+    Raises
+    ------
+    ValueError
+        If it was not measured on that yardstick.
+    """
     runs = [run for run in record["entries"] if run["variant"] == name]
     if not all(figure in run["measures"][yardstick] for run in runs):
         raise ValueError(f"figure={figure!r} was not measured on the yardstick {yardstick!r} of {name!r}")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import matplotlib
+import matplotlib.pyplot as plt
 
 matplotlib.use("Agg")
 
@@ -19,7 +20,8 @@ places = st.lists(st.tuples(whole, whole), min_size=1, max_size=12)
 
 def test_hull_of_a_square_leaves_out_what_lies_inside_or_on_a_side():
     square = [(0, 0), (2, 0), (2, 2), (0, 2)]
-    assert plots.convex_hull([(1, 1), *square, (1, 0), (2, 1)]).tolist() == [list(corner) for corner in square]
+    corners = plots.convex_hull([(1, 1), *square, (1, 0), (2, 1)]).tolist()
+    assert sorted(map(tuple, corners)) == sorted(square)
 
 
 @pytest.mark.parametrize("points", [[(1, 1)], [(1, 1), (1, 1)]])
@@ -118,3 +120,10 @@ def test_heat_map_writes_numbers_texts_or_nothing_into_its_cells():
     assert written() == ["1.00", "2.50"]
     assert written(decimals=None) == []
     assert written(texts=[["left", "right"]]) == ["left", "right"]
+
+
+def test_a_figure_is_closed_after_an_error_too():
+    before = plt.get_fignums()
+    with pytest.raises(RuntimeError), plots.figure():
+        raise RuntimeError
+    assert plt.get_fignums() == before

@@ -94,7 +94,7 @@ def test_every_block_is_of_a_kind_that_is_checked():
 
 
 def test_every_linked_file_exists():
-    targets = re.findall(r"\]\((?!https?:)([^)#]+)", README)
+    targets = re.findall(r"\]\(https://github\.com/[^/]+/[^/]+/blob/main/([^)#]+)", README)
     assert targets
     assert [target for target in targets if not (ROOT / target).exists()] == []
 

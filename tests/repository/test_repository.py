@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import email
 import re
 import shutil
@@ -21,20 +22,8 @@ import address  # noqa: E402
 
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
 CONFIG = yaml.safe_load((ROOT / "_config.yml").read_text(encoding="utf-8"))
-RUNTIME = {
-    "accelerate",
-    "datasets",
-    "huggingface_hub",
-    "matplotlib",
-    "numpy",
-    "safetensors",
-    "scikit-learn",
-    "scipy",
-    "tokenizers",
-    "torch",
-    "tqdm",
-    "typer",
-}
+IMPORTED_AS = {"scikit-learn": "sklearn"}  # distributions whose module has another name
+OPTIONAL = {"companion.show.plots": "plots", "companion.studies.speed": "bench"}  # modules and the extra that they need
 HOUSE = set(
     ".ci .gitattributes .github .gitignore CONTRIBUTING.md LICENSE Makefile README.md _config.yml _toc.yml book "
     "companion conftest.py constraints.txt pyproject.toml tests".split()
@@ -79,9 +68,39 @@ def test_wheel_installs_the_command(wheel: zipfile.ZipFile):
     assert "companion = companion.cli:main" in wheel.read(name).decode()
 
 
-def test_installing_pulls_no_book_or_test_tools(wheel: zipfile.ZipFile):
+def imported_modules(extra: str = "") -> set[str]:
+    """Return the modules that an installation with `extra` is sure to have, the standard library's included."""
+    groups = [PROJECT["dependencies"], PROJECT["optional-dependencies"].get(extra, [])]
+    names = [Requirement(entry).name for entries in groups for entry in entries]
+    return {IMPORTED_AS.get(name, name.replace("-", "_")) for name in names} | set(sys.stdlib_module_names)
+
+
+@pytest.mark.parametrize("path", sorted(name for name in package_files() if name.endswith(".py")))
+def test_what_a_module_imports_is_installed_with_it(path: str):
+    module = path.removesuffix(".py").replace("/", ".")
+    tree = ast.parse((ROOT / path).read_text(encoding="utf-8"))
+    names = [name.name for node in ast.walk(tree) if isinstance(node, ast.Import) for name in node.names]
+    names += [node.module for node in ast.walk(tree) if isinstance(node, ast.ImportFrom) and node.module]
+    roots = {name.split(".")[0] for name in names} - {"companion"}
+    assert roots <= imported_modules(OPTIONAL.get(module, "")), "name it in pyproject.toml"
+
+
+def test_installing_pulls_no_tools_of_the_book_or_the_tests(wheel: zipfile.ZipFile):
     requirements = map(Requirement, metadata(wheel).get_all("Requires-Dist"))
-    assert {one.name for one in requirements if one.marker is None or one.marker.evaluate({"extra": ""})} == RUNTIME
+    pulled = {one.name for one in requirements if one.marker is None or one.marker.evaluate({"extra": ""})}
+    assert not pulled & {"matplotlib", "jupyter-book", "ipykernel", "pytest", "transformers"}
+
+
+def test_the_wheel_is_typed_and_names_both_licences(wheel: zipfile.ZipFile):
+    assert {"companion/py.typed", "companion/__init__.pyi"} <= set(wheel.namelist())
+    assert metadata(wheel)["License-Expression"] == "Apache-2.0 AND CC-BY-4.0"
+    licences = {name.partition("/licenses/")[2] for name in wheel.namelist() if "/licenses/" in name}
+    assert licences == {"LICENSE", "companion/data/sets/LICENSE"}
+
+
+def test_links_of_the_readme_work_on_the_package_index(wheel: zipfile.ZipFile):
+    links = re.findall(r"\]\(([^)]+)\)", metadata(wheel).get_payload())
+    assert links and [link for link in links if not link.startswith("https://")] == []
 
 
 def test_runtime_requirements_are_lower_bounds_only():
@@ -95,7 +114,7 @@ def test_constraints_pin_every_direct_requirement_to_a_public_version():
     pinned = {canonical(line.partition("==")[0]): line.partition("==")[2] for line in lines}
     extras = [entry for entries in PROJECT["optional-dependencies"].values() for entry in entries]
     for entry in map(Requirement, PROJECT["dependencies"] + extras):
-        if entry.name != "setuptools":  # not listed by pip freeze
+        if entry.name not in ("setuptools", "bert-companion"):  # not listed by pip freeze
             assert entry.specifier.contains(pinned[canonical(entry.name)]), entry
 
 

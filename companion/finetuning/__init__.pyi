@@ -1,0 +1,2 @@
+from .classifier import TextClassifier as TextClassifier
+from .regressor import TextRegressor as TextRegressor

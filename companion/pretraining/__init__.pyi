@@ -1,0 +1,2 @@
+from .config import PretrainingConfig as PretrainingConfig
+from .run import pretrain as pretrain
