@@ -195,9 +195,9 @@ FAULTS = [
     ),
     Fault(
         "resume forgets the optimiser",
-        "training/loop.py",
-        "self.accelerator.load_state(str(target))",
-        "from safetensors.torch import load_model; load_model(self.step, target / 'model.safetensors')",
+        "training/checkpoint.py",
+        "accelerator.load_state(str(target))",
+        "from safetensors.torch import load_model; load_model(accelerator._models[0], target / 'model.safetensors')",
         "training",
     ),
     Fault(
@@ -215,10 +215,10 @@ FAULTS = [
         "mean of batch means",
         "training/loop.py",
         "losses[name] / counts[name]",
-        "losses[name] / self.objective.counts(batch)[name] / len(batches)",
+        "losses[name] / labels[position][name] / len(batches)",
         "training",
     ),
-    Fault("no clipping", "training/loop.py", "if self.settings.max_grad_norm is not None:", "if False:", "training"),
+    Fault("no clipping", "training/loop.py", "if self.settings.max_grad_norm is None:", "if True:", "training"),
     Fault("gradients kept", "training/loop.py", "self.optimizer.zero_grad(set_to_none=True)", "pass", "training"),
     Fault("NaN goes unnoticed", "training/loop.py", "if not math.isfinite(value):", "if False:", "training"),
     Fault(
@@ -295,8 +295,8 @@ FAULTS = [
     Fault(
         "predictions in sorted order",
         "training/inference.py",
-        "logits[indices] = model(**batch).logits.float().cpu()",
-        "logits[: len(indices)] = model(**batch).logits.float().cpu()",
+        "in zip(indices, _entries(taken, len(indices)), strict=True)",
+        "in zip(sorted(indices), _entries(taken, len(indices)), strict=True)",
         "classifier",
     ),
     Fault(

@@ -22,7 +22,7 @@ from companion.support.files import atomic_folder
 from companion.support.locate import locate
 from companion.text.tokenizer import Tokenizer
 from companion.training.batching import GroupedBatches, Rows
-from companion.training.inference import predicted_logits
+from companion.training.inference import predict_rows
 from companion.training.loop import train
 from companion.training.objective import Objective
 from companion.training.settings import TrainingSettings
@@ -146,8 +146,7 @@ class TextEstimator(FineTuned):
         """Train, and take over what came out of it: all or, if the training was stopped, nothing."""
         batches = self._batches(rows, tokenizer)
         settings = self._settings(model.config, batches.steps_per_epoch, validate is not None)
-        with generators_kept():
-            history = train(model, batches, objective, settings, validate=validate, progress=self.progress)
+        history = train(model, batches, objective, settings, validate=validate, progress=self.progress)
         if not history.finished:
             raise KeyboardInterrupt(f"fit was stopped after {history.step} of {settings.steps} steps")
         self.model_, self.tokenizer_, self.history_ = model, tokenizer, history
@@ -195,7 +194,7 @@ class TextEstimator(FineTuned):
 
     def _predicted(self, model: BertForSequenceClassification, rows: Rows, tokenizer: Tokenizer) -> Tensor:
         options = {"batch_size": self.batch_size, "pad_id": tokenizer.pad_id, "precision": self.precision}
-        return predicted_logits(model, rows, **options)
+        return predict_rows(model, rows, **options)
 
     def _check_fitted(self) -> None:
         check_is_fitted(self, "model_", msg="this %(name)s is not fitted yet; call fit(texts, labels) or load(folder)")

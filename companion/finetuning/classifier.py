@@ -18,7 +18,7 @@ from companion.finetuning.metrics import accuracy, precision_recall_f1
 from companion.finetuning.texts import Texts, read_texts
 from companion.model.heads import BertForSequenceClassification
 from companion.text.tokenizer import Tokenizer
-from companion.training.objective import Batch
+from companion.training.objective import Batch, Sums
 
 
 class ClassificationObjective:
@@ -28,13 +28,12 @@ class ClassificationObjective:
         """Return the number of rows."""
         return {"classification": torch.tensor(len(batch["labels"]), device=batch["labels"].device)}
 
-    def sums(self, model: BertForSequenceClassification, batch: Batch) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
-        """Return the summed loss and, as `classification_accuracy`, the number of right answers."""
+    def sums(self, model: BertForSequenceClassification, batch: Batch) -> dict[str, Sums]:
+        """Return the summed loss and the number of correct answers."""
         labels = batch["labels"]  # (batch,)
         logits = model(**{name: value for name, value in batch.items() if name != "labels"}).logits.float()
-        right = (logits.detach().argmax(-1) == labels).sum()
-        loss = F.cross_entropy(logits, labels, reduction="sum")
-        return {"classification": loss}, {"classification_accuracy": right}
+        correct = (logits.detach().argmax(-1) == labels).sum()
+        return {"classification": Sums(F.cross_entropy(logits, labels, reduction="sum"), correct)}
 
 
 class TextClassifier(ClassifierMixin, TextEstimator):

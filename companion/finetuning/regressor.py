@@ -18,7 +18,7 @@ from companion.finetuning.metrics import as_list, pearson, spearman
 from companion.finetuning.texts import Texts, read_texts
 from companion.model.heads import BertForSequenceClassification
 from companion.text.tokenizer import Tokenizer
-from companion.training.objective import Batch
+from companion.training.objective import Batch, Sums
 
 Numbers = Sequence[float] | np.ndarray
 
@@ -30,11 +30,11 @@ class RegressionObjective:
         """Return the number of rows."""
         return {"regression": torch.tensor(len(batch["labels"]), device=batch["labels"].device)}
 
-    def sums(self, model: BertForSequenceClassification, batch: Batch) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+    def sums(self, model: BertForSequenceClassification, batch: Batch) -> dict[str, Sums]:
         """Return the summed squared error."""
         inputs = {name: value for name, value in batch.items() if name != "labels"}
         predicted = model(**inputs).logits.float().squeeze(-1)  # (batch,)
-        return {"regression": F.mse_loss(predicted, batch["labels"].float(), reduction="sum")}, {}
+        return {"regression": Sums(F.mse_loss(predicted, batch["labels"].float(), reduction="sum"))}
 
 
 class TextRegressor(RegressorMixin, TextEstimator):

@@ -7,7 +7,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from companion.model.heads import IGNORED, BertForPreTraining
-from companion.training.objective import Batch
+from companion.training.objective import Batch, Sums
 
 ROWS_ON_CPU = 128  # predictions at a time: fp32 logits of all at once are new memory, page by page, in every step
 
@@ -25,11 +25,13 @@ class PreTrainingObjective:
         Whether to train on the `next_sentence_label` of batches that carry one; others train the first task alone.
     """
 
+    leaves_unused = True  # batches without pairs train neither the pooler nor the next-sentence head
+
     def __init__(self, next_sentence: bool = True) -> None:
         self.next_sentence = next_sentence
 
     def has_pairs(self, batch: Batch) -> bool:
-        """Say whether this batch trains next-sentence prediction."""
+        """Return whether this batch trains next-sentence prediction."""
         return self.next_sentence and "next_sentence_label" in batch
 
     def counts(self, batch: Batch) -> dict[str, Tensor]:
@@ -39,8 +41,8 @@ class PreTrainingObjective:
             counts["nsp"] = torch.tensor(len(batch["input_ids"]), device=batch["input_ids"].device)
         return counts
 
-    def sums(self, model: BertForPreTraining, batch: Batch) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
-        """Return summed losses (`mlm`, `nsp`) and, as `mlm_accuracy` and `nsp_accuracy`, counts of right answers.
+    def sums(self, model: BertForPreTraining, batch: Batch) -> dict[str, Sums]:
+        """Return summed losses and numbers of correct answers: `mlm` and, where the batch has pairs, `nsp`.
 
         `batch` holds `input_ids`, `token_type_ids`, `labels` (batch, tokens), `next_sentence_label` (batch,) or none,
         and `attention_mask` (batch, tokens) unless nothing is padded.
@@ -51,18 +53,17 @@ class PreTrainingObjective:
         hidden = output.last_hidden_state.flatten(0, 1)[places]  # (masked, hidden)
         rows = ROWS_ON_CPU if hidden.device.type == "cpu" else max(1, len(hidden))
         parts = [
-            _cross_entropy_and_right(model.predict_tokens(some), answers)  # logits: (rows, vocabulary)
+            _cross_entropy_and_correct(model.predict_tokens(some), answers)  # logits: (rows, vocabulary)
             for some, answers in zip(hidden.split(rows), labels[places].split(rows), strict=True)
         ]
-        losses, right = {}, {}
-        losses["mlm"], right["mlm_accuracy"] = (sum(values) for values in zip(*parts, strict=True))
+        sums = {"mlm": Sums(*(sum(values) for values in zip(*parts, strict=True)))}
         if self.has_pairs(batch):
             logits = model.nsp_head(output.pooler_output)  # (batch, 2)
-            losses["nsp"], right["nsp_accuracy"] = _cross_entropy_and_right(logits, batch["next_sentence_label"])
-        return losses, right
+            sums["nsp"] = _cross_entropy_and_correct(logits, batch["next_sentence_label"])
+        return sums
 
 
-def _cross_entropy_and_right(logits: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
+def _cross_entropy_and_correct(logits: Tensor, labels: Tensor) -> Sums:
     logits = logits.float()  # for the sums of the loss; the largest entry is found faster in fp32, too
-    right = (logits.detach().argmax(-1) == labels).sum()
-    return F.cross_entropy(logits, labels, reduction="sum"), right
+    correct = (logits.detach().argmax(-1) == labels).sum()
+    return Sums(F.cross_entropy(logits, labels, reduction="sum"), correct)

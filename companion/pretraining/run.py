@@ -8,6 +8,7 @@ import os
 import platform
 import time
 from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -29,9 +30,9 @@ from companion.pretraining.config import PretrainingConfig
 from companion.pretraining.objectives import PreTrainingObjective
 from companion.pretraining.streaming import StreamedBatches, WindowReader
 from companion.support.devices import (
-    autocast,
     best_device,
     device_name,
+    generators_kept,
     peak_memory,
     precision_for,
     process_count,
@@ -39,6 +40,7 @@ from companion.support.devices import (
 )
 from companion.support.files import write_json
 from companion.text.tokenizer import Tokenizer
+from companion.training.inference import evaluate
 from companion.training.loop import History, train
 
 logger = logging.getLogger(__name__)
@@ -74,16 +76,15 @@ def pretrain(
     PretrainingResult
         `record` is empty if the run was stopped before its last step.
     """
-    from accelerate import PartialState
-
     folder, held_out = Path(config.folder), None
-    with PartialState(cpu=best_device(config.training.device).type == "cpu").main_process_first():
+    with _main_process_first(config):
         tokenizer = learn_or_load_tokenizer(config, progress)
         batches = training_batches(config, tokenizer, progress)
         if config.validation is not None:
             held_out = validation_batches(config, tokenizer, progress)
-    seed_everything(config.training.seed)
-    model = initial_model(config, tokenizer)
+    with generators_kept():
+        seed_everything(config.training.seed)
+        model = initial_model(config, tokenizer)
     objective = PreTrainingObjective()
     history = train(
         model,
@@ -93,7 +94,7 @@ def pretrain(
         folder=folder,
         resume=resume,
         identity=run_identity(config, batches),
-        validate=None if held_out is None else lambda m: evaluate(m, held_out, objective, config),
+        validate=None if held_out is None else lambda m: validated(m, held_out, objective, config),
         progress=progress,
         trackers=trackers,
     )
@@ -143,23 +144,13 @@ def learn_or_load_tokenizer(config: PretrainingConfig, progress: bool = True) ->
     return tokenizer
 
 
-@torch.no_grad()
-def evaluate(
+def validated(
     model: BertForPreTraining, batches: PhaseBatches, objective: PreTrainingObjective, config: PretrainingConfig
 ) -> dict[str, float]:
     """Return losses (nats) and accuracies over the held-out batches, under the names `validation_...`."""
-    device = next(model.parameters()).device
-    totals: dict[str, float] = {}
-    counts: dict[str, float] = {}
-    with autocast(device, precision_for(device, config.training.precision)):
-        for number in range(min(config.validation_batches, batches.steps_per_epoch)):
-            batch = {name: value.to(device) for name, value in batches[number].items()}
-            for name, count in objective.counts(batch).items():
-                counts[name] = counts.get(name, 0) + int(count)
-            losses, right = objective.sums(model, batch)
-            for name, value in (losses | right).items():
-                totals[name] = totals.get(name, 0.0) + float(value)
-    return {f"validation_{name}": value / counts[name.partition("_")[0]] for name, value in totals.items()}
+    count = min(config.validation_batches, batches.steps_per_epoch)
+    held_out = (batches[number] for number in range(count))
+    return evaluate(model, held_out, objective, precision=config.training.precision, prefix="validation_")
 
 
 def run_identity(config: PretrainingConfig, batches: TrainingBatches | StreamedBatches) -> dict[str, Any]:
@@ -214,6 +205,15 @@ def save_result(result: PretrainingResult, config: PretrainingConfig) -> None:
     model.config = trained
     result.tokenizer.save_pretrained(folder / "model")
     write_json(folder / "record.json", result.record)
+
+
+def _main_process_first(config: PretrainingConfig) -> AbstractContextManager:
+    """Return the context in which, of several processes, the first works while the others wait for what it writes."""
+    if process_count() == 1:
+        return nullcontext()
+    from accelerate import PartialState
+
+    return PartialState(cpu=best_device(config.training.device).type == "cpu").main_process_first()
 
 
 def _names(source: Source) -> list[str] | str:

@@ -24,7 +24,7 @@ from companion.pretraining.batches import PhaseBatches, training_batches, valida
 from companion.pretraining.config import Phase, PretrainingConfig
 from companion.pretraining.corpus import vocabulary_checksum
 from companion.pretraining.objectives import PreTrainingObjective
-from companion.pretraining.run import evaluate, initial_model, learn_or_load_tokenizer
+from companion.pretraining.run import initial_model, learn_or_load_tokenizer, validated
 from companion.studies.statistics import by_seed, paired_difference
 from companion.studies.variants import BASE, CURVE_POINTS, FIGURES, HEAD_WIDTH, SHORT_ROW, VARIANTS, Variant
 from companion.support.devices import best_device, precision_for, seed_everything
@@ -232,7 +232,7 @@ def _measure_on(
 ) -> dict[str, float]:
     batches = validation_batches(config, tokenizer, progress=False)
     count = min(config.validation_batches, batches.steps_per_epoch)
-    values = evaluate(model, batches, objective, config)
+    values = validated(model, batches, objective, config)
     values = {key.removeprefix("validation_"): value for key, value in values.items()}
     values["nats_per_character"] = values["mlm"] / characters_per_label(batches, count, tokenizer)
     if "nsp" in values:

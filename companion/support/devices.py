@@ -7,6 +7,7 @@ import platform
 import random
 import re
 import sys
+import threading
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
@@ -29,11 +30,27 @@ def best_device(device: str | torch.device | None = None) -> torch.device:
     available = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
     if device is None:
         return torch.device(next(kind for kind, there in available.items() if there))
-    device = torch.device(device)
+    device = torch.device(device_named(device))
     if not available.get(device.type, True):
         there = ", ".join(kind for kind, is_there in available.items() if is_there)
         raise ValueError(f"device={str(device)!r} is not on this machine, which has: {there}; pass None for the best")
     return device
+
+
+def device_named(device: str | torch.device) -> str:
+    """Return the name of a device, whether or not this machine has it.
+
+    Raises
+    ------
+    ValueError
+        If PyTorch knows no such device.
+    """
+    try:
+        return str(torch.device(device))
+    except (RuntimeError, TypeError) as error:
+        raise ValueError(
+            f"device={device!r} is unknown; it must be 'cpu', 'cuda', 'cuda:0', 'mps' or None for the best there is"
+        ) from error
 
 
 def precision_for(device: str | torch.device | None = None, precision: str | None = None) -> str:
@@ -112,8 +129,11 @@ def seed_everything(seed: int) -> None:
     torch.manual_seed(seed)
 
 
-def peak_memory(device: str | torch.device | None = None) -> int:
-    """Return the largest amount of memory used so far, in bytes: the GPU's on CUDA, else this process's own."""
+def peak_memory(device: str | torch.device | None = None) -> int | None:
+    """Return the largest amount of memory used so far, in bytes: the GPU's on CUDA, else this process's own.
+
+    None where the operating system does not say, as in some sandboxes.
+    """
     device = best_device(device)
     if device.type == "cuda":
         return torch.cuda.max_memory_allocated(device)
@@ -122,21 +142,43 @@ def peak_memory(device: str | torch.device | None = None) -> int:
 
         return psutil.Process().memory_info().peak_wset
     if sys.platform == "linux":  # here `ru_maxrss` begins with the peak of the process that started this one
-        status = Path("/proc/self/status").read_text(encoding="ascii", errors="replace")
-        return int(re.search(r"^VmHWM:\s*(\d+) kB", status, re.MULTILINE)[1]) * 1024
+        found = re.search(r"^VmHWM:\s*(\d+) kB", _process_status(), re.MULTILINE)
+        return None if found is None else int(found[1]) * 1024
     import resource
 
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return peak if sys.platform == "darwin" else peak * 1024
 
 
+def _process_status() -> str:
+    try:
+        return Path("/proc/self/status").read_text(encoding="ascii", errors="replace")
+    except OSError:
+        return ""
+
+
+_GENERATORS = threading.RLock()
+
+
 @contextmanager
 def generators_kept() -> Iterator[None]:
-    """Give the generators of Python, NumPy and PyTorch (CPU and CUDA) their state back when the block ends."""
-    python, numpy = random.getstate(), np.random.get_state()
-    with torch.random.fork_rng(devices=range(torch.cuda.device_count())):
+    """Give the generators of Python, NumPy and PyTorch (CPU, MPS, and CUDA once it is in use) their state back at the
+    end of the block.
+
+    Only one thread is in such a block at a time; another that enters one waits. So blocks that begin with a seed draw
+    the same numbers in several threads as in one.
+    """
+    with _GENERATORS:
+        python, numpy, torch_cpu = random.getstate(), np.random.get_state(), torch.get_rng_state()
+        cuda = torch.cuda.get_rng_state_all() if torch.cuda.is_initialized() else []
+        mps = torch.mps.get_rng_state() if torch.backends.mps.is_available() else None
         try:
             yield
         finally:
             random.setstate(python)
             np.random.set_state(numpy)
+            torch.set_rng_state(torch_cpu)
+            if cuda:
+                torch.cuda.set_rng_state_all(cuda)
+            if mps is not None:
+                torch.mps.set_rng_state(mps)

@@ -1,7 +1,7 @@
 """The one training loop of this package, on accelerate: every chapter that trains anything trains it here.
 
 Three decisions keep it exact. Batches are looked up by number, so that no iterator has a position to lose. The random
-generators are seeded anew for every batch, from the run's seed and the batch's number, so that they have no state to
+generators are seeded again for every batch, from the run's seed and the batch's number, so that they have no state to
 lose either. A loss is a sum divided by the count of what it sums over in the whole step, on all devices, so that
 accumulating, or adding processes, changes where a step is computed and not what it computes.
 """
@@ -9,34 +9,40 @@ accumulating, or adding processes, changes where a step is computed and not what
 from __future__ import annotations
 
 import json
-import logging
 import math
-import shutil
-import signal
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
-from safetensors import SafetensorError
 from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel
-from torch.utils.data import DataLoader
 
-from companion.support.devices import best_device, precision_for, seed_everything
-from companion.support.files import atomic_file, recover_folder, replace_folder
-from companion.training.checkpoint import CHECKPOINT, plain, read_progress, refuse_other_run
-from companion.training.objective import Batch, Objective
-from companion.training.optimisers import parameter_groups
+from companion.support.devices import best_device, process_count, seed_everything
+from companion.training.checkpoint import has_checkpoint, load_checkpoint, plain, save_checkpoint
+from companion.training.isolation import Isolation, new_accelerator, tracker_names
+from companion.training.loader import Batches, check_batches, read_batches
+from companion.training.objective import (
+    Batch,
+    Objective,
+    accuracy_name,
+    check_objective,
+    check_same_names,
+    counts_of,
+    sums_of,
+)
+from companion.training.optimisers import moving_average, new_optimizer, trained_only
 from companion.training.schedule import learning_rate_at
 from companion.training.settings import TrainingSettings
+from companion.training.signals import stop_signals
 
-logger = logging.getLogger(__name__)
+Model = TypeVar("Model", bound=nn.Module)
+OnStep = Callable[["History"], bool | None]
 
 
 @dataclass
@@ -53,13 +59,17 @@ class History:
     seconds : float
         Time spent in the loop, all starts of the run together.
     finished : bool
-        False if the run was stopped before its last step.
+        Whether the run ended as it should: after its last step, or where `on_step` asked for it. False if it was
+        interrupted, by a signal or by `minutes`; `resume` then goes on.
+    stopped_early : bool
+        Whether it was `on_step` that ended it.
     """
 
     records: list[dict[str, float]] = field(default_factory=list)
     step: int = 0
     seconds: float = 0.0
     finished: bool = False
+    stopped_early: bool = False
 
     def column(self, name: str) -> tuple[list[float], list[float]]:
         """Return the steps at which `name` was recorded, and its values."""
@@ -68,28 +78,33 @@ class History:
 
 
 def train(
-    model: nn.Module,
-    batches: Sequence[Batch],
-    objective: Objective,
+    model: Model,
+    batches: Batches | Iterable[Batch],
+    objective: Objective[Model],
     settings: TrainingSettings,
     *,
     folder: str | Path | None = None,
     resume: bool = False,
-    validate: Callable[[nn.Module], Mapping[str, float]] | None = None,
+    validate: Callable[[Model], Mapping[str, float]] | None = None,
+    on_step: OnStep | None = None,
     groups: Sequence[dict[str, Any]] | None = None,
     identity: Mapping[str, Any] | None = None,
     progress: bool = True,
-    trackers: Sequence[str] = (),
+    trackers: str | Sequence[str] = (),
 ) -> History:
     """Train `model` in place.
+
+    The caller's random generators and Accelerator are left as they were. Several threads may train at the same time;
+    they take turns, step by step, and each gets the numbers that it gets alone.
 
     Parameters
     ----------
     model : nn.Module
         Stays on the device it was trained on, in evaluation mode.
-    batches : Sequence
+    batches : sequence or iterable
         `batches[i]` is batch number i, a dict of tensors, always the same for the same i. Step s takes the
-        `accumulation × processes` batches that start at s times that number.
+        `accumulation × processes` batches that start at s times that number. An iterable (a generator, a DataLoader)
+        gives its batches in this order; a run on one cannot be resumed.
     objective : Objective
     settings : TrainingSettings
     folder : str or Path, optional
@@ -98,14 +113,18 @@ def train(
         Go on from the checkpoint in `folder`, if there is one. The result is that of a run never interrupted.
     validate : callable, optional
         Called with the model in evaluation mode every `validate_every` steps and at the end; what it returns is logged.
+    on_step : callable, optional
+        Called with the history after every step, after what it logged and its validation. If it returns True, the run
+        ends there, as it does after its last step.
     groups : sequence of dict, optional
         Parameter groups for the optimiser in place of `parameter_groups`; `lr_scale` in one scales its learning rate.
+        The other parameters are frozen while the model is trained.
     identity : mapping, optional
         What else the run is made of, such as its data: values that JSON can hold. A checkpoint of a run with another
         identity is refused.
     progress : bool
         Show a progress bar.
-    trackers : sequence of str
+    trackers : str or sequence of str
         Names that accelerate knows, such as `"tensorboard"` or `"wandb"`.
 
     Returns
@@ -116,30 +135,39 @@ def train(
     ------
     FloatingPointError
         If a loss or (but in fp16, where such a step is left out) the gradient is not finite; names the step and its
-        batches. The last checkpoint stays as it is.
+        batches. The last checkpoint stays as it is. On a CPU the weights do too; a GPU is asked only when something
+        is logged, validated or saved, so that it never waits.
     OSError
         If a checkpoint cannot be written; the last one is kept.
+    TypeError
+        If what is passed, or what the objective returns, is of the wrong kind.
     ValueError
-        If the checkpoint is of another run, `resume` is asked for without a folder, or a folder that holds a
-        checkpoint is given without `resume`.
+        If the checkpoint is of another run, `resume` is asked for without a folder, a folder that holds a checkpoint
+        is given without `resume`, there are too few batches, or nothing is to be trained.
     """
-    if resume and folder is None:
-        raise ValueError("resume=True needs folder=..., where the checkpoint is")
-    if not resume and folder is not None and (Path(folder) / CHECKPOINT).exists():
-        raise ValueError(
-            f"folder={str(folder)!r} holds the checkpoint of an earlier run; pass resume=True to go on with it, or "
-            "another folder, or remove it"
-        )
-    run = _Run(model, batches, objective, settings, groups, None if folder is None else Path(folder), trackers)
-    run.identity = json.loads(json.dumps(identity or {}))
-    if resume:
-        run.load()
-    with _stop_signals() as stopped, run.progress_bar(progress) as bar:
-        run.loop(bar, validate, stopped)
-    for tracker in run.accelerator.trackers:  # `end_training` would also cut the processes off from each other
-        tracker.finish()
+    folder = None if folder is None else Path(folder)
+    check_objective(objective)
+    check_batches(
+        batches, settings.steps * settings.accumulation * process_count(), workers=settings.workers, resume=resume
+    )
+    best_device(settings.device)
+    _check_folder(folder, resume)
+    trackers = tracker_names(trackers, folder)
+    with trained_only(model, groups, settings.weight_decay) as groups:
+        run = _Run(model, batches, objective, settings, groups, folder, trackers)
+        run.identity = json.loads(json.dumps(identity or {}))
+        if resume:
+            run.load()
+        with stop_signals() as stopped, run.progress_bar(progress) as bar:
+            run.loop(bar, validate, on_step, stopped)
+        run.finish_trackers()
     model.eval()
     return run.history
+
+
+def batch_seed(seed: int, number: int) -> int:
+    """Return the seed of the random generators for batch `number` of a run with `seed`."""
+    return int(np.random.SeedSequence([seed, number]).generate_state(1)[0])
 
 
 class _Step(nn.Module):
@@ -151,151 +179,55 @@ class _Step(nn.Module):
         self.objective = objective
 
     def forward(self, batch: Batch) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
-        return self.objective.sums(self.model, batch)
+        """Return the summed losses, and the numbers of correct answers by the name under which they are logged."""
+        sums = sums_of(self.objective, self.model, batch)
+        losses = {name: one.loss.reshape(()) for name, one in sums.items()}
+        return losses, {accuracy_name(name): one.correct for name, one in sums.items() if one.correct is not None}
 
 
 class _Run:
+    """One run of `train`: what is trained, how far it is, and what it logged."""
+
     def __init__(
         self,
         model: nn.Module,
-        batches: Sequence[Batch],
+        batches: Batches | Iterable[Batch],
         objective: Objective,
         settings: TrainingSettings,
-        groups: Sequence[dict[str, Any]] | None,
+        groups: Sequence[dict[str, Any]],
         folder: Path | None,
         trackers: Sequence[str],
     ) -> None:
         self.model, self.batches, self.objective, self.settings = model, batches, objective, settings
         self.folder, self.history = folder, History()
-        self.accelerator = _accelerator(settings, folder, trackers)
-        groups = list(groups or parameter_groups(model, settings.weight_decay))
-        model.to(self.accelerator.device)
-        optimizer = torch.optim.AdamW(groups, lr=0.0, betas=settings.betas, eps=settings.eps, fused=True)
-        self.bare = step = _Step(model, objective)
-        if settings.compile:
-            step = torch.compile(step)
-        self.step, self.optimizer = self.accelerator.prepare(step, optimizer)
-        self.average = None
-        if settings.averaging is not None:
-            self.average = AveragedModel(model, multi_avg_fn=moving_average(settings.averaging))
-            self.accelerator.register_for_checkpointing(self.average)
-        # A checkpoint carries the names of the bare module, so that one written under DDP or `compile` loads without.
-        self.accelerator.register_save_state_pre_hook(self.unwrap_weights)
-        self.accelerator.register_load_state_pre_hook(self.unwrap_models)
-        if trackers:
-            config = {name: str(value) for name, value in plain(settings).items()}  # trackers take no None and no list
-            self.accelerator.init_trackers(folder.name if folder else "run", config=config)
+        self.isolation = Isolation()
+        self.unread: list[tuple[int, Sequence[int], Tensor]] = []  # losses and norms not yet seen to be finite
+        with self.isolation.section():
+            self.accelerator = new_accelerator(settings, folder, trackers, getattr(objective, "leaves_unused", False))
+            model.to(self.accelerator.device)
+            self.bare = _Step(model, objective)
+            step = torch.compile(self.bare) if settings.compile else self.bare
+            self.step, self.optimizer = self.accelerator.prepare(step, new_optimizer(groups, settings))
+            self.average = None
+            if settings.ema_decay is not None:
+                self.average = AveragedModel(model, multi_avg_fn=moving_average(settings.ema_decay))
+                self.accelerator.register_for_checkpointing(self.average)
+            # A checkpoint has the names of the bare module: one written under DDP or `compile` loads without.
+            self.accelerator.register_save_state_pre_hook(self.unwrap_weights)
+            self.accelerator.register_load_state_pre_hook(self.unwrap_models)
+            if trackers:
+                config = {name: str(value) for name, value in plain(settings).items()}  # no None and no list
+                self.accelerator.init_trackers(folder.name if folder else "run", config=config)
+        trained = {id(weight) for group in groups for weight in group["params"]}
+        self.trained = [weight for weight in self.step.parameters() if id(weight) in trained]
 
     @property
-    def batches_a_step(self) -> int:
+    def device(self) -> torch.device:
+        return self.accelerator.device
+
+    @property
+    def batches_per_step(self) -> int:
         return self.settings.accumulation * self.accelerator.num_processes
-
-    # --- the loop -------------------------------------------------------------------------------------------------
-
-    def loop(self, bar: Any, validate: Callable | None, stopped: threading.Event) -> None:
-        began, before = time.perf_counter(), self.history.seconds
-        if self.is_last:  # resumed after its end
-            self.history.finished = True
-            self.take_average()
-            return
-        loader = iter(self.loader())
-        self.step.train()
-        while self.history.step < self.settings.steps:
-            numbers = self.numbers(self.history.step)
-            record = self.optimise(numbers, [next(loader) for _ in numbers])
-            self.history.step += 1
-            if self.average is not None:
-                self.average.update_parameters(self.model)
-            self.history.seconds = before + time.perf_counter() - began
-            self.log(record, bar)
-            if self.due(self.settings.validate_every) and not self.is_last:
-                self.validate(validate)
-            if self.due(self.settings.save_every) and not self.is_last:
-                self.save()
-            if self.must_stop(stopped, time.perf_counter() - began):
-                break
-        self.history.finished = self.is_last
-        if self.is_last:
-            self.validate(validate)
-        self.save()
-        if self.is_last:
-            self.take_average()
-
-    def take_average(self) -> None:
-        """Put the averaged weights, if they are kept, in the place of the last ones."""
-        if self.average is not None:
-            self.model.load_state_dict(self.average.module.state_dict())
-
-    def optimise(self, numbers: Sequence[int], batches: Sequence[Batch]) -> dict[str, float]:
-        """Take one step; return what it measured, means over the step."""
-        learning_rate = learning_rate_at(self.history.step, self.settings)
-        for group in self.optimizer.param_groups:
-            group["lr"] = learning_rate * group.get("lr_scale", 1.0)
-        batches = [self.to_device(batch) for batch in batches]
-        counts = {k: v.clamp(min=1) for k, v in self.total([self.objective.counts(b) for b in batches]).items()}
-        parts = []
-        for position, (number, batch) in enumerate(zip(numbers, batches, strict=True)):
-            seed_everything(batch_seed(self.settings.seed, number))
-            last = position == len(batches) - 1
-            with nullcontext() if last else self.accelerator.no_sync(self.step):
-                losses, extras = self.step(batch)
-                # DDP averages gradients over the processes; the sum over all of them is what is wanted.
-                loss = sum(losses[name] / counts[name] for name in losses) * self.accelerator.num_processes
-                self.accelerator.backward(loss)
-            parts.append({name: value.detach() for name, value in (losses | extras).items()})
-        means = self.means(parts, counts)
-        record = {"loss": sum(means[name] for name in losses), "learning_rate": learning_rate} | means
-        self.check_finite("loss", record["loss"], numbers)
-        if self.settings.max_grad_norm is not None:
-            record["grad_norm"] = float(
-                self.accelerator.clip_grad_norm_(self.step.parameters(), self.settings.max_grad_norm)
-            )
-            if self.accelerator.scaler is None:  # loss scaling leaves out a step whose gradient overflows
-                self.check_finite("norm of the gradient", record["grad_norm"], numbers)
-        self.optimizer.step()
-        self.optimizer.zero_grad(set_to_none=True)
-        return record
-
-    def means(self, parts: Sequence[Mapping[str, Tensor]], counts: Mapping[str, Tensor]) -> dict[str, float]:
-        """Divide every sum by the count of its loss; one transfer from the device for all of them."""
-        sums = self.total(parts)
-        values = torch.stack([value / counts[name.partition("_")[0]] for name, value in sums.items()])
-        return dict(zip(sums, values.tolist(), strict=True))
-
-    def total(self, parts: Sequence[Mapping[str, Tensor]]) -> dict[str, Tensor]:
-        """Add up over batches and processes."""
-        sums = {name: sum(part[name] for part in parts).float() for name in parts[0]}
-        if self.accelerator.num_processes > 1:
-            sums = self.accelerator.reduce(sums, reduction="sum")
-        return sums
-
-    def check_finite(self, name: str, value: float, numbers: Sequence[int]) -> None:
-        if not math.isfinite(value):
-            raise FloatingPointError(
-                f"the {name} is {value} at step {self.history.step}, batches {list(numbers)} (batches[i] shows one). "
-                "Lower learning_rate, lengthen warmup_share, or look for labels or inputs out of range"
-            )
-
-    # --- batches --------------------------------------------------------------------------------------------------
-
-    def numbers(self, step: int) -> list[int]:
-        first = step * self.batches_a_step + self.accelerator.process_index
-        return [first + i * self.accelerator.num_processes for i in range(self.settings.accumulation)]
-
-    def loader(self) -> DataLoader:
-        """Return the batches of this process from the current step on."""
-        numbers = [n for step in range(self.history.step, self.settings.steps) for n in self.numbers(step)]
-        workers = self.settings.workers
-        return DataLoader(self.batches, batch_size=None, sampler=numbers, num_workers=workers, pin_memory=self.on_gpu)
-
-    def to_device(self, batch: Batch) -> dict[str, Tensor]:
-        return {name: value.to(self.accelerator.device, non_blocking=True) for name, value in batch.items()}
-
-    @property
-    def on_gpu(self) -> bool:
-        return self.accelerator.device.type == "cuda"
-
-    # --- log, validation, stop ------------------------------------------------------------------------------------
 
     @property
     def is_last(self) -> bool:
@@ -304,10 +236,134 @@ class _Run:
     def due(self, every: int) -> bool:
         return bool(every) and self.history.step % every == 0
 
-    def log(self, record: dict[str, float], bar: Any) -> None:
+    def loop(self, bar: Any, validate: Callable | None, on_step: OnStep | None, stopped: threading.Event) -> None:
+        """Take the steps that are left, then validate, save and put the average in place."""
+        began, before = time.perf_counter(), self.history.seconds
+        if self.is_last:  # resumed after its end
+            self.end()
+            return
+        batches = self.read()
+        self.step.train()
+        asked = interrupted = False
+        while not (self.is_last or asked or interrupted):
+            numbers = self.numbers(self.history.step)
+            record = self.optimise(numbers, [next(batches) for _ in numbers])
+            self.history.step += 1
+            if self.average is not None:
+                self.average.update_parameters(self.model)
+            self.history.seconds = before + time.perf_counter() - began
+            self.log(record, bar)
+            validated = self.is_last or self.due(self.settings.validate_every)
+            if validated:
+                self.validate(validate)
+            asked = on_step is not None and bool(on_step(self.history))
+            asked, interrupted = self.agreed(asked, self.must_stop(stopped, time.perf_counter() - began))
+            if asked and not validated:
+                self.validate(validate)
+            if self.is_last or asked or interrupted or self.due(self.settings.save_every):
+                self.save()
+        if self.is_last or asked:
+            self.history.stopped_early = not self.is_last
+            self.end()
+
+    def end(self) -> None:
+        """Put the averaged weights, if they are kept, in the place of the last ones."""
+        self.history.finished = True
+        if self.average is not None:
+            self.model.load_state_dict(self.average.module.state_dict())
+
+    def optimise(self, numbers: Sequence[int], batches: Sequence[Batch]) -> dict[str, Any]:
+        """Take one step; return what it measured, means over the step."""
+        learning_rate = learning_rate_at(self.history.step, self.settings)
+        for group in self.optimizer.param_groups:
+            group["lr"] = learning_rate * group.get("lr_scale", 1.0)
+        batches = [self.to_device(batch) for batch in batches]
+        with self.isolation.section():
+            labels = [counts_of(self.objective, batch, self.device) for batch in batches]
+            counts = {name: count.clamp(min=1) for name, count in self.total(labels).items()}
+            parts = []
+            for position, (number, batch) in enumerate(zip(numbers, batches, strict=True)):
+                seed_everything(batch_seed(self.settings.seed, number))
+                last = position == len(batches) - 1
+                with nullcontext() if last else self.accelerator.no_sync(self.step):
+                    losses, correct = self.step(batch)
+                    check_same_names(labels[position], losses)
+                    # DDP averages gradients over the processes; the sum over all of them is what is wanted.
+                    loss = sum(losses[name] / counts[name] for name in losses) * self.accelerator.num_processes
+                    self.accelerator.backward(loss)
+                parts.append({name: value.detach() for name, value in (losses | correct).items()})
+            means, norm = self.means(parts, counts), self.clip()
+            self.note(numbers, sum(means[name] for name in counts), norm)
+            self.optimizer.step()
+            self.optimizer.zero_grad(set_to_none=True)
+        return {"losses": list(counts), "learning_rate": learning_rate, "means": means, "grad_norm": norm}
+
+    def means(self, parts: Sequence[Mapping[str, Tensor]], counts: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """Divide every sum by the count of its loss."""
+        per = {**counts, **{accuracy_name(name): count for name, count in counts.items()}}
+        return {name: value / per[name] for name, value in self.total(parts).items()}
+
+    def clip(self) -> Tensor | None:
+        if self.settings.max_grad_norm is None:
+            return None
+        return self.accelerator.clip_grad_norm_(self.trained, self.settings.max_grad_norm)
+
+    def total(self, parts: Sequence[Mapping[str, Tensor]]) -> dict[str, Tensor]:
+        """Add up over batches and processes."""
+        names = dict.fromkeys(name for part in parts for name in part)
+        sums = {name: sum(part[name] for part in parts if name in part).float() for name in names}
+        if self.accelerator.num_processes > 1:
+            sums = self.accelerator.reduce(sums, reduction="sum")
+        return sums
+
+    def note(self, numbers: Sequence[int], loss: Tensor, norm: Tensor | None) -> None:
+        """Remember what must be finite; on a CPU, where nothing waits for it, look at once."""
+        if norm is None or self.accelerator.scaler is not None:  # loss scaling leaves out a step that overflows
+            norm = torch.zeros_like(loss)
+        self.unread.append((self.history.step, numbers, torch.stack([loss, norm.to(loss.device)])))
+        if self.device.type == "cpu":
+            self.check_finite()
+
+    def check_finite(self) -> None:
+        """Raise a FloatingPointError if a loss or a norm of the steps since the last look is not finite."""
+        if not self.unread:
+            return
+        values = torch.stack([pair for _, _, pair in self.unread]).tolist()
+        unread, self.unread = self.unread, []
+        for (step, numbers, _), pair in zip(unread, values, strict=True):
+            for name, value in zip(("loss", "norm of the gradient"), pair, strict=True):
+                if not math.isfinite(value):
+                    raise FloatingPointError(
+                        f"the {name} is {value} at step {step}, batches {list(numbers)} (batches[i] shows one). "
+                        "Lower learning_rate, lengthen warmup_share, or look for labels or inputs out of range"
+                    )
+
+    def numbers(self, step: int) -> list[int]:
+        """Return the numbers of this process's batches of a step."""
+        first = step * self.batches_per_step + self.accelerator.process_index
+        return [first + i * self.accelerator.num_processes for i in range(self.settings.accumulation)]
+
+    def read(self) -> Iterator[Batch]:
+        """Yield the batches of this process from the current step on."""
+        numbers = [n for step in range(self.history.step, self.settings.steps) for n in self.numbers(step)]
+        options = {"workers": self.settings.workers, "pin_memory": self.device.type == "cuda"}
+        return read_batches(self.batches, numbers, **options)
+
+    def to_device(self, batch: Batch) -> dict[str, Tensor]:
+        return {name: value.to(self.device, non_blocking=True) for name, value in batch.items()}
+
+    def log(self, measured: Mapping[str, Any], bar: Any) -> None:
+        """Record what a step measured, if it is one of those to be logged: one transfer from the device for all."""
         bar.update(1)
         if not (self.due(self.settings.log_every) or self.is_last):
             return
+        self.check_finite()
+        means = measured["means"]
+        means = dict(zip(means, torch.stack(list(means.values())).tolist(), strict=True))
+        record = {"loss": sum(means[name] for name in measured["losses"]), "learning_rate": measured["learning_rate"]}
+        record |= means
+        if measured["grad_norm"] is not None:
+            record["grad_norm"] = float(measured["grad_norm"])
         bar.set_postfix(loss=f"{record['loss']:.3f}")
         self.record(record)
 
@@ -315,21 +371,30 @@ class _Run:
         values = {name: float(value) for name, value in values.items()}  # NumPy's numbers do not go into JSON
         row = {"step": self.history.step, **values, "seconds": round(self.history.seconds, 3)}
         self.history.records.append(row)
-        self.accelerator.log({k: v for k, v in row.items() if k != "step"}, step=self.history.step)
+        if self.accelerator.trackers:
+            with self.isolation.section():
+                self.accelerator.log({k: v for k, v in row.items() if k != "step"}, step=self.history.step)
 
     def validate(self, validate: Callable | None) -> None:
         if validate is None:
             return
+        self.check_finite()
         self.model.eval()
         self.record(validate(self.model if self.average is None else self.average.module.eval()))
         self.step.train()
 
     def must_stop(self, stopped: threading.Event, seconds: float) -> bool:
+        """Return whether this process was told to stop, or its time is over."""
         minutes = self.settings.minutes
-        wish = stopped.is_set() or (minutes is not None and seconds >= 60 * minutes)
-        if self.accelerator.num_processes > 1:  # one that is told to stop stops all, at the same step
-            wish = bool(self.accelerator.reduce(torch.tensor(float(wish), device=self.accelerator.device)) > 0)
-        return wish
+        return stopped.is_set() or (minutes is not None and seconds >= 60 * minutes)
+
+    def agreed(self, *requests: bool) -> tuple[bool, ...]:
+        """Return the requests of all processes together: one that is told to stop stops all, at the same step."""
+        if self.accelerator.num_processes > 1:
+            flags = torch.tensor(requests, dtype=torch.float32, device=self.device)
+            with self.isolation.section():
+                requests = tuple(flag > 0 for flag in self.accelerator.reduce(flags, reduction="sum").tolist())
+        return requests
 
     @contextmanager
     def progress_bar(self, shown: bool) -> Iterator[Any]:
@@ -339,58 +404,28 @@ class _Run:
         with tqdm(total=self.settings.steps, initial=self.history.step, disable=not shown, unit="step") as bar:
             yield bar
 
-    # --- checkpoint and resume ------------------------------------------------------------------------------------
-
     def save(self) -> None:
-        """Write the whole state beside the last checkpoint, then put it in its place."""
+        """Write a checkpoint, if there is a folder for it."""
+        self.check_finite()
         if self.folder is None:
             return
-        target = self.folder / CHECKPOINT
-        temporary = target.with_name(f".{CHECKPOINT}.partial")
-        if self.accelerator.is_main_process:
-            shutil.rmtree(temporary, ignore_errors=True)
-            temporary.mkdir(parents=True)
-        self.accelerator.wait_for_everyone()
-        try:
-            self.accelerator.save_state(str(temporary))
-            self.accelerator.wait_for_everyone()  # every process has written its part
-            if self.accelerator.is_main_process:
-                self.write_progress(temporary)
-                replace_folder(temporary, target)
-        except (OSError, RuntimeError, SafetensorError) as error:  # the latter two: torch and safetensors, disk full
-            shutil.rmtree(temporary, ignore_errors=True)
-            raise OSError(f"no checkpoint could be written to {target} ({error}); the last one is kept") from error
-        self.accelerator.wait_for_everyone()
-
-    def write_progress(self, temporary: Path) -> None:
-        files = [file for file in temporary.rglob("*") if file.is_file()]
-        sizes = {file.relative_to(temporary).as_posix(): file.stat().st_size for file in files}
         progress = {
             "step": self.history.step,
             "seconds": self.history.seconds,
-            "batches_a_step": self.batches_a_step,
+            "batches_per_step": self.batches_per_step,
             "settings": plain(self.settings),
             "identity": self.identity,
             "records": self.history.records,
-            "sizes": sizes,
         }
-        (temporary / "progress.json").write_text(json.dumps(progress), encoding="utf-8")
-        with atomic_file(self.folder / "log.jsonl") as log:
-            log.write_text("".join(json.dumps(row) + "\n" for row in self.history.records), encoding="utf-8")
+        with self.isolation.section():
+            save_checkpoint(self.accelerator, self.folder, progress)
 
     def load(self) -> None:
         """Go back to the state of the checkpoint, if there is one."""
-        target = self.folder / CHECKPOINT
-        if self.accelerator.is_main_process:
-            recover_folder(target)
-        self.accelerator.wait_for_everyone()
-        if not target.exists():
-            return
-        progress = read_progress(target)
-        refuse_other_run(progress, self.settings, self.identity, self.batches_a_step, target)
-        self.accelerator.load_state(str(target))
-        self.history.records, self.history.step = progress["records"], progress["step"]
-        self.history.seconds = progress["seconds"]
+        with self.isolation.section():
+            found = load_checkpoint(self.accelerator, self.folder, self.settings, self.identity, self.batches_per_step)
+        if found is not None:
+            self.history = History(found["records"], found["step"], found["seconds"])
 
     def unwrap_weights(self, models: list[nn.Module], weights: list[dict[str, Tensor]], folder: str) -> None:
         weights[:] = [self.bare.state_dict() for _ in weights]
@@ -398,57 +433,17 @@ class _Run:
     def unwrap_models(self, models: list[nn.Module], folder: str) -> None:
         models[:] = [self.bare for _ in models]
 
-
-def moving_average(decay: float) -> Callable[[list[Tensor], list[Tensor], int], None]:
-    """Return the update of an exponential moving average of weights, for `torch.optim.swa_utils.AveragedModel`.
-
-    After n updates the decay is the smaller of `decay` and (n + 1) / (n + 10), so that the average forgets the start.
-    """
-
-    @torch.no_grad()
-    def update(averaged: list[Tensor], current: list[Tensor], updates: Tensor | int) -> None:
-        share = 1 - min(decay, (int(updates) + 1) / (int(updates) + 10))
-        torch._foreach_lerp_(averaged, current, share)
-
-    return update
+    def finish_trackers(self) -> None:
+        with self.isolation.section():
+            for tracker in self.accelerator.trackers:  # `end_training` would also part the processes from each other
+                tracker.finish()
 
 
-def batch_seed(seed: int, number: int) -> int:
-    """Return the seed of the random generators for batch `number` of a run with `seed`."""
-    return int(np.random.SeedSequence([seed, number]).generate_state(1)[0])
-
-
-def _accelerator(settings: TrainingSettings, folder: Path | None, trackers: Sequence[str]) -> Any:
-    from accelerate import Accelerator
-    from accelerate.state import AcceleratorState, PartialState
-    from accelerate.utils import DistributedDataParallelKwargs
-
-    device = best_device(settings.device)
-    precision = {"fp32": "no"}.get(name := precision_for(device, settings.precision), name)
-    if PartialState._shared_state == {} or PartialState().num_processes == 1:
-        AcceleratorState._reset_state(reset_partial_state=True)  # else the first run of a process would decide for all
-    if device.type == "cuda" and device.index is not None:
-        torch.cuda.set_device(device)  # accelerate takes the current one
-    return Accelerator(
-        # An objective may leave a part of the model unused, as pre-training without next sentences does the pooler.
-        kwargs_handlers=[DistributedDataParallelKwargs(find_unused_parameters=True)],
-        cpu=device.type == "cpu",
-        mixed_precision=precision,
-        log_with=list(trackers) or None,
-        project_dir=None if folder is None else str(folder),
-    )
-
-
-@contextmanager
-def _stop_signals() -> Iterator[threading.Event]:
-    """Turn Ctrl-C and SIGTERM into a wish to stop after the current step."""
-    stopped = threading.Event()
-    if threading.current_thread() is not threading.main_thread():
-        yield stopped
-        return
-    old = {number: signal.signal(number, lambda *_: stopped.set()) for number in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        yield stopped
-    finally:
-        for number, handler in old.items():
-            signal.signal(number, handler)
+def _check_folder(folder: Path | None, resume: bool) -> None:
+    if resume and folder is None:
+        raise ValueError("resume=True needs folder=..., where the checkpoint is")
+    if not resume and folder is not None and has_checkpoint(folder):
+        raise ValueError(
+            f"folder={str(folder)!r} holds the checkpoint of an earlier run; pass resume=True to go on with it, or "
+            "another folder, or remove it"
+        )

@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
+
+from companion.support.devices import DTYPES, device_named
+from companion.support.require import boolean, choice, integer, number, require
 
 SCHEDULES = ("linear", "cosine", "trapezoid", "constant")
 
@@ -28,15 +33,15 @@ class TrainingSettings:
         AdamW's moving averages and the number in its denominator.
     max_grad_norm : float, optional
         The gradient is scaled down to this norm; None leaves it.
-    averaging : float, optional
+    ema_decay : float, optional
         Keep a moving average of the weights with this decay, such as 0.999, smaller in the first steps; validation and
         the end of the run see the average in place of the last weights (Polyak and Juditsky 1992).
     accumulation : int
-        Batches a step on each device.
+        Batches per step on each device.
     precision, device : str, optional
         As in `companion.support.devices`.
     seed : int
-        Seeds dropout, in every batch anew.
+        Seeds dropout, again in every batch.
     minutes : float, optional
         Save and stop after this time; `resume` goes on.
     log_every, validate_every, save_every : int
@@ -61,7 +66,7 @@ class TrainingSettings:
     betas: tuple[float, float] = (0.9, 0.999)
     eps: float = 1e-8
     max_grad_norm: float | None = 1.0
-    averaging: float | None = None
+    ema_decay: float | None = None
     accumulation: int = 1
     precision: str | None = None
     device: str | None = None
@@ -75,19 +80,34 @@ class TrainingSettings:
 
     def __post_init__(self) -> None:
         for name in ("steps", "accumulation"):
-            _require(getattr(self, name) > 0, self, name, "an integer above 0")
+            self._set(name, integer(name, getattr(self, name), 1))
         for name in ("log_every", "validate_every", "save_every", "workers", "seed"):
-            _require(getattr(self, name) >= 0, self, name, "an integer of 0 or more")
+            self._set(name, integer(name, getattr(self, name), 0))
         for name in ("warmup_share", "decay_share"):
-            _require(0 <= getattr(self, name) <= 1, self, name, "a share in [0, 1]")
-        _require(self.learning_rate > 0, self, "learning_rate", "a number above 0")
-        _require(self.weight_decay >= 0, self, "weight_decay", "a number of 0 or more")
-        _require(self.max_grad_norm is None or self.max_grad_norm > 0, self, "max_grad_norm", "None or above 0")
-        _require(self.averaging is None or 0 < self.averaging < 1, self, "averaging", "None or in (0, 1)")
-        _require(self.minutes is None or self.minutes > 0, self, "minutes", "None or above 0")
-        _require(self.schedule in SCHEDULES, self, "schedule", f"one of {', '.join(SCHEDULES)}")
+            self._set(name, number(name, getattr(self, name), "a share in [0, 1]", minimum=0, maximum=1))
+        for name in ("learning_rate", "eps"):
+            self._set(name, number(name, getattr(self, name), above=0))
+        self._set("weight_decay", number("weight_decay", self.weight_decay, minimum=0))
+        for name in ("max_grad_norm", "minutes"):
+            self._set_optional(name, "None or a number above 0", above=0)
+        self._set_optional("ema_decay", "None or a number in (0, 1)", above=0, below=1)
+        self._set("betas", _betas(self.betas))
+        self._set("compile", boolean("compile", self.compile))
+        choice("schedule", self.schedule, SCHEDULES)
+        choice("precision", self.precision, (None, "auto", *DTYPES))
+        if self.device is not None:
+            self._set("device", device_named(self.device))
+
+    def _set(self, name: str, value: Any) -> None:
+        object.__setattr__(self, name, value)  # the class is frozen
+
+    def _set_optional(self, name: str, allowed: str, **limits: float) -> None:
+        if getattr(self, name) is not None:
+            self._set(name, number(name, getattr(self, name), allowed, **limits))
 
 
-def _require(condition: bool, settings: TrainingSettings, name: str, allowed: str) -> None:
-    if not condition:
-        raise ValueError(f"{name}={getattr(settings, name)!r} is not allowed; it must be {allowed}")
+def _betas(betas: Any) -> tuple[float, float]:
+    allowed = "two numbers in [0, 1)"
+    require("betas", betas, isinstance(betas, Sequence) and not isinstance(betas, str) and len(betas) == 2, allowed)
+    first, second = (number("betas", beta, allowed, minimum=0, below=1) for beta in betas)
+    return first, second

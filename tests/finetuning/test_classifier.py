@@ -29,7 +29,7 @@ from companion.finetuning.base import default_learning_rate, with_new_head
 from companion.finetuning.texts import encode_texts
 from companion.support.devices import generators_kept, seed_everything
 from companion.training.batching import GroupedBatches
-from companion.training.inference import predicted_logits
+from companion.training.inference import predict_rows
 from companion.training.loop import History
 from companion.training.settings import TrainingSettings
 from tests.loops import bare_loop
@@ -224,7 +224,7 @@ def test_dropout_is_that_of_the_checkpoint_unless_it_is_set(tiny: Path):
     untrained = with_new_head(BertForSequenceClassification, tiny, num_labels=2)  # in evaluation mode
     rows = encode_texts(Tokenizer.from_pretrained(tiny), texts, max_length=16)
     numbers = torch.tensor([sorted(set(labels)).index(label) for label in labels])
-    expected = torch.nn.functional.cross_entropy(predicted_logits(untrained, rows), numbers)
+    expected = torch.nn.functional.cross_entropy(predict_rows(untrained, rows), numbers)
     assert losses[0.0] == pytest.approx(expected.item(), abs=1e-6)
 
 
@@ -428,7 +428,7 @@ def test_wrong_input_is_named(tiny: Path, texts, labels, error, message: str):
         ({"learning_rate": -1.0}, "learning_rate=-1.0 is not allowed"),
         ({"warmup_share": 2}, "warmup_share=2 is not allowed"),
         ({"dropout": 1.0}, r"dropout=1.0 is not allowed; it must be None or in \[0, 1\)"),
-        ({"precision": "fp8"}, "precision='fp8' is unknown"),
+        ({"precision": "fp8"}, "precision='fp8' is not allowed; it must be one of None, 'auto'"),
     ],
 )
 def test_a_parameter_out_of_range_is_named_and_nothing_is_fitted(tiny: Path, changes, message: str):

@@ -39,29 +39,29 @@ def test_counts_are_of_masked_tokens_and_of_pairs(batch):
 
 
 def test_sums_equal_the_loss_of_the_model(model, batch):
-    losses, _ = PreTrainingObjective().sums(model, batch)
+    sums = PreTrainingObjective().sums(model, batch)
     output = model(**batch)
-    torch.testing.assert_close(losses["mlm"] / 3 + losses["nsp"] / 4, output.loss)
+    torch.testing.assert_close(sums["mlm"].loss / 3 + sums["nsp"].loss / 4, output.loss)
 
 
 def test_sums_equal_those_over_every_position(model, batch):
-    losses, right = PreTrainingObjective().sums(model, batch)
+    sums = PreTrainingObjective().sums(model, batch)
     output = model(**{name: value for name, value in batch.items() if "label" not in name})
     logits, labels = output.prediction_logits.flatten(0, 1), batch["labels"].flatten()
-    torch.testing.assert_close(losses["mlm"], F.cross_entropy(logits, labels, reduction="sum"))
+    torch.testing.assert_close(sums["mlm"].loss, F.cross_entropy(logits, labels, reduction="sum"))
     pairs = F.cross_entropy(output.seq_relationship_logits, batch["next_sentence_label"], reduction="sum")
-    torch.testing.assert_close(losses["nsp"], pairs)
-    assert right["mlm_accuracy"] == (logits.argmax(-1) == labels).sum()
-    assert right["nsp_accuracy"] == (output.seq_relationship_logits.argmax(-1) == batch["next_sentence_label"]).sum()
+    torch.testing.assert_close(sums["nsp"].loss, pairs)
+    assert sums["mlm"].correct == (logits.argmax(-1) == labels).sum()
+    assert sums["nsp"].correct == (output.seq_relationship_logits.argmax(-1) == batch["next_sentence_label"]).sum()
 
 
 @pytest.mark.parametrize("rows", [1, 2, 3, 128])
 def test_the_size_of_a_piece_changes_neither_sums_nor_gradients(model, batch, rows, monkeypatch):
     def sums_and_gradients():
         model.zero_grad()
-        losses, right = PreTrainingObjective().sums(model, batch)
-        sum(losses.values()).backward()
-        return {**losses, **right}, [weight.grad for weight in model.parameters()]
+        sums = PreTrainingObjective().sums(model, batch)
+        sum(one.loss for one in sums.values()).backward()
+        return sums, [weight.grad for weight in model.parameters()]
 
     expected = sums_and_gradients()
     monkeypatch.setattr(objectives, "ROWS_ON_CPU", rows)
@@ -77,7 +77,7 @@ def test_only_masked_positions_are_projected_on_the_vocabulary(model, batch, mon
 
 
 def test_both_losses_reach_the_weights(model, batch):
-    losses, _ = PreTrainingObjective().sums(model, batch)
+    sums = PreTrainingObjective().sums(model, batch)
     for name, weight in (("mlm", model.mlm_head.bias), ("nsp", model.nsp_head.weight)):
-        gradient = torch.autograd.grad(losses[name], weight, retain_graph=True)[0]
+        gradient = torch.autograd.grad(sums[name].loss, weight, retain_graph=True)[0]
         assert gradient.abs().sum() > 0

@@ -45,8 +45,8 @@ def batch(config: BertConfig, next_sentence: bool = True, rows: int = ROWS, toke
 
 
 def loss(model: nn.Module, batch: dict[str, Tensor]) -> Tensor:
-    losses, _ = PreTrainingObjective().sums(model, batch)
-    return sum(losses.values())
+    sums = PreTrainingObjective().sums(model, batch)
+    return sum(one.loss for one in sums.values())
 
 
 def counted(model: nn.Module, batch: dict[str, Tensor], backward: bool) -> int:

@@ -18,84 +18,28 @@ import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
-from companion.config import BertConfig
 from companion.model.heads import IGNORED, BertForMaskedLM
 from companion.training import settings
 from companion.training.loop import History, batch_seed, train
+from companion.training.objective import Sums
 from companion.training.optimisers import parameter_groups
 from companion.training.schedule import learning_rate_at
 from companion.training.settings import TrainingSettings
+from tests.toys import (
+    CONFIG,
+    RUN,
+    STEPS,
+    Batches,
+    MaskedWords,
+    assert_same_run,
+    assert_same_weights,
+    new_model,
+    run,
+    without_time,
+)
 
 ROOT = Path(__file__).parents[2]
-CONFIG = BertConfig(50, 16, 2, 2, 32, max_position_embeddings=16)
-STEPS = 6
-RUN = TrainingSettings(steps=STEPS, learning_rate=1e-2, log_every=1, save_every=1, device="cpu")
-
-
-class MaskedWords:
-    """The objective of `BertForMaskedLM`: cross-entropy, and right answers beside it."""
-
-    def counts(self, batch: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        return {"mlm": (batch["labels"] != IGNORED).sum()}
-
-    def sums(self, model: nn.Module, batch: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
-        logits, labels = (
-            model(batch["input_ids"], batch["attention_mask"]).logits.flatten(0, 1),
-            batch["labels"].flatten(),
-        )
-        loss = F.cross_entropy(logits.float(), labels, ignore_index=IGNORED, reduction="sum")
-        return {"mlm": loss}, {"mlm_accuracy": (logits.argmax(-1) == labels).sum()}
-
-
-class Batches:
-    """Batch number i, the same every time; the number of labels differs from batch to batch."""
-
-    def __init__(self, before: Callable[[int], object] = lambda number: None) -> None:
-        self.before = before
-
-    def __getitem__(self, number: int) -> dict[str, Tensor]:
-        self.before(number)
-        generator = torch.Generator().manual_seed(number)
-        ids = torch.randint(5, 50, (3, 8), generator=generator)
-        chosen = torch.rand(3, 8, generator=generator) < (0.1, 0.6, 0.3)[number % 3]
-        return {
-            "input_ids": torch.where(chosen, 4, ids),
-            "attention_mask": torch.ones_like(ids),
-            "labels": torch.where(chosen, ids, IGNORED),
-        }
-
-
-def new_model(**changes: object) -> BertForMaskedLM:
-    torch.manual_seed(0)
-    return BertForMaskedLM(CONFIG.replace(**changes))
-
-
-def run(
-    settings: TrainingSettings = RUN, model: nn.Module | None = None, **options: object
-) -> tuple[nn.Module, History]:
-    model = new_model() if model is None else model
-    batches = options.pop("batches", Batches())
-    return model, train(model, batches, MaskedWords(), settings, progress=False, **options)
-
-
-def assert_same_weights(first: nn.Module, second: nn.Module, **tolerance: float) -> None:
-    """Compare bit for bit, or within a tolerance."""
-    for (name, a), b in zip(first.state_dict().items(), second.state_dict().values(), strict=True):
-        torch.testing.assert_close(
-            a.cpu(), b.cpu(), **(tolerance or {"atol": 0, "rtol": 0}), msg=lambda m, n=name: f"{n}: {m}"
-        )
-
-
-def without_time(history: History) -> list[dict[str, float]]:
-    return [{name: value for name, value in row.items() if name != "seconds"} for row in history.records]
-
-
-def assert_same_run(found: tuple[nn.Module, History], expected: tuple[nn.Module, History]) -> None:
-    assert_same_weights(found[0], expected[0])
-    assert without_time(found[1]) == without_time(expected[1])
-    assert found[1].finished and found[1].step == expected[1].step
 
 
 @pytest.fixture(scope="module")
@@ -132,15 +76,15 @@ def test_schedules_without_and_with_nothing_but_warm_up_stay_between_0_and_the_h
     [
         ("steps", 0, "an integer above 0"),
         ("accumulation", 0, "an integer above 0"),
-        ("save_every", -1, "an integer of 0 or more"),
+        ("save_every", -1, "an integer above -1"),
         ("warmup_share", 1.5, r"a share in \[0, 1\]"),
         ("learning_rate", 0.0, "a number above 0"),
         ("learning_rate", math.nan, "a number above 0"),
-        ("weight_decay", -0.1, "a number of 0 or more"),
-        ("max_grad_norm", 0.0, "None or above 0"),
-        ("averaging", 1.0, r"None or in \(0, 1\)"),
-        ("minutes", 0, "None or above 0"),
-        ("schedule", "step", "one of linear, cosine, trapezoid, constant"),
+        ("weight_decay", -0.1, "a number at least 0"),
+        ("max_grad_norm", 0.0, "None or a number above 0"),
+        ("ema_decay", 1.0, r"None or a number in \(0, 1\)"),
+        ("minutes", 0, "None or a number above 0"),
+        ("schedule", "step", "one of 'linear', 'cosine', 'trapezoid', 'constant'"),
     ],
 )
 def test_a_setting_out_of_range_is_named_with_what_is_allowed(name: str, value: object, allowed: str):
@@ -210,11 +154,11 @@ def test_what_is_logged_are_means_over_the_labels_of_the_step():
     batches = [Batches()[number] for number in (0, 1)]
     found = [MaskedWords().sums(model, batch) for batch in batches]
     labels = sum(int(MaskedWords().counts(batch)["mlm"]) for batch in batches)
-    loss = sum(float(losses["mlm"].detach()) for losses, _ in found) / labels
-    right = sum(int(extras["mlm_accuracy"]) for _, extras in found) / labels
+    loss = sum(float(sums["mlm"].loss.detach()) for sums in found) / labels
+    accuracy = sum(int(sums["mlm"].correct) for sums in found) / labels
     (record,) = history.records
     assert record["loss"] == record["mlm"] == pytest.approx(loss, rel=1e-6)
-    assert record["mlm_accuracy"] == pytest.approx(right)
+    assert record["mlm_accuracy"] == pytest.approx(accuracy)
     assert record["seconds"] > 0 and record["step"] == 1
 
 
@@ -340,9 +284,9 @@ def test_the_end_and_validation_see_the_moving_average_and_training_does_not():
         seen.append((model.training, {name: value.clone() for name, value in model.state_dict().items()}))
         return {}
 
-    settings = replace(RUN, schedule="constant", averaging=0.2)
+    settings = replace(RUN, schedule="constant", ema_decay=0.2)
     model, history = run(replace(settings, steps=3, warmup_share=0.0, validate_every=1), validate=validate)
-    plain = [run(replace(settings, steps=n, warmup_share=0.0, averaging=None)) for n in (1, 2, 3)]
+    plain = [run(replace(settings, steps=n, warmup_share=0.0, ema_decay=None)) for n in (1, 2, 3)]
     expected = {name: value.clone() for name, value in plain[0][0].state_dict().items()}
     for update, (other, _) in enumerate(plain[1:], start=1):  # decays 2/11, then 0.2, as 3/12 is above it
         for name, value in other.state_dict().items():
@@ -355,7 +299,7 @@ def test_the_end_and_validation_see_the_moving_average_and_training_does_not():
 
 
 def test_a_moving_average_is_part_of_the_checkpoint(tmp_path):
-    settings = replace(RUN, averaging=0.9, save_every=0)
+    settings = replace(RUN, ema_decay=0.9, save_every=0)
     expected = run(settings)
     while not (found := run(replace(settings, minutes=1e-9), folder=tmp_path, resume=True))[1].finished:
         pass
@@ -404,11 +348,11 @@ class Faulty(MaskedWords):
     def __init__(self, fault: Callable[[Tensor], Tensor]) -> None:
         self.fault = fault
 
-    def sums(self, model: nn.Module, batch: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
-        losses, extras = super().sums(model, batch)
+    def sums(self, model: nn.Module, batch: Mapping[str, Tensor]) -> dict[str, Sums]:
+        sums = super().sums(model, batch)
         if (batch["input_ids"] == 49).all():
-            losses["mlm"] = self.fault(losses["mlm"])
-        return losses, extras
+            sums["mlm"] = Sums(self.fault(sums["mlm"].loss), sums["mlm"].correct)
+        return sums
 
 
 class OneBad(Batches):
@@ -623,7 +567,7 @@ def test_a_folder_of_something_else_is_refused_and_left_alone(tmp_path, text: st
         ({"steps": 9}, "steps=9 was 6"),
         ({"max_grad_norm": None}, "max_grad_norm=None was 1.0"),
         ({"betas": (0.5, 0.999)}, r"betas=\[0.5, 0.999\] was \[0.9, 0.999\]"),
-        ({"accumulation": 2}, "2 batches a step were 1"),
+        ({"accumulation": 2}, "2 batches per step were 1"),
         ({"seed": 3, "eps": 1e-6}, "eps=1e-06 was 1e-08; seed=3 was 0"),
     ],
 )
@@ -787,7 +731,7 @@ print(history.step, history.finished)
 
 TWO = """
 from companion.model.heads import BertForPreTraining
-from test_training import CONFIG, MaskedWords, stopping_before, train
+from test_training import CONFIG, MaskedWords, Sums, stopping_before, train
 folder, rank = sys.argv[1], int(os.environ["RANK"])
 two = replace(RUN, accumulation=1)
 results = {"plain": run(two)[1]}                                     # batches 2s + rank
@@ -795,10 +739,11 @@ run(two, folder=folder, batches=stopping_before(4) if rank == 0 else Batches()) 
 results["resumed"] = run(two, folder=folder, resume=True)[1]
 torch.manual_seed(0)
 class Encoded(MaskedWords):                                          # leaves the pooler and the NSP head unused
+    leaves_unused = True
     def sums(self, model, batch):
         logits = model(batch["input_ids"], batch["attention_mask"]).prediction_logits
         loss = torch.nn.functional.cross_entropy(logits.flatten(0, 1), batch["labels"].flatten(), reduction="sum")
-        return {"mlm": loss}, {}
+        return {"mlm": Sums(loss)}
 results["unused"] = train(BertForPreTraining(CONFIG), Batches(), Encoded(), two, progress=False)
 if rank == 0:
     print(json.dumps({name: without_time(history) for name, history in results.items()}))
@@ -824,7 +769,7 @@ def test_two_processes_compute_what_one_computes_with_twice_the_accumulation(tmp
             assert mine == pytest.approx(other, rel=1e-4), name
     assert [row["step"] for row in found["unused"]] == list(range(1, STEPS + 1))
     progress = json.loads((tmp_path / "run" / "checkpoint" / "progress.json").read_text())
-    assert progress["batches_a_step"] == 2
+    assert progress["batches_per_step"] == 2
     assert {"random_states_0.pkl", "random_states_1.pkl"} <= progress["sizes"].keys()
     _, history = run(alone, folder=tmp_path / "run", resume=True)  # one process opens what two have written
     assert history.finished and without_time(history) == found["resumed"]

@@ -19,7 +19,7 @@ from companion.support.devices import generators_kept, seed_everything
 from companion.text.tokenizer import Tokenizer
 from companion.training.batching import pad_rows
 from companion.training.loop import History, train
-from companion.training.objective import Batch
+from companion.training.objective import Batch, Sums
 from companion.training.settings import TrainingSettings
 
 
@@ -52,6 +52,8 @@ class ContrastiveObjective:
         As in `contrastive_loss`.
     """
 
+    leaves_unused = True  # the pooler
+
     def __init__(self, how: str = "mean", scale: float = 20.0) -> None:
         self.how, self.scale = how, scale
 
@@ -59,10 +61,10 @@ class ContrastiveObjective:
         """Return the number of pairs."""
         return {"contrast": torch.tensor(len(batch["question_ids"]), device=batch["question_ids"].device)}
 
-    def sums(self, model: BertModel, batch: Batch) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
-        """Return the summed loss, and nothing beside it."""
+    def sums(self, model: BertModel, batch: Batch) -> dict[str, Sums]:
+        """Return the summed loss."""
         questions, texts = (self._vectors(model, batch, side) for side in ("question", "text"))
-        return {"contrast": contrastive_loss(questions, texts, self.scale)}, {}
+        return {"contrast": Sums(contrastive_loss(questions, texts, self.scale))}
 
     def _vectors(self, model: BertModel, batch: Batch, side: str) -> Tensor:
         ids, mask = batch[f"{side}_ids"], batch[f"{side}_mask"]
@@ -187,8 +189,7 @@ def tune(
         precision=precision,
         log_every=1,
     )
-    with generators_kept():
-        history = train(model, batches, ContrastiveObjective(how, scale), settings, progress=progress)
+    history = train(model, batches, ContrastiveObjective(how, scale), settings, progress=progress)
     return model, history
 
 

@@ -1,0 +1,83 @@
+"""Toys that several tests share."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from companion.config import BertConfig
+from companion.model.heads import IGNORED, BertForMaskedLM
+from companion.training.loop import History, train
+from companion.training.objective import Sums
+from companion.training.settings import TrainingSettings
+
+CONFIG = BertConfig(50, 16, 2, 2, 32, max_position_embeddings=16)
+STEPS = 6
+RUN = TrainingSettings(steps=STEPS, learning_rate=1e-2, log_every=1, save_every=1, device="cpu")
+
+
+class MaskedWords:
+    """The objective of `BertForMaskedLM`: cross-entropy, and right answers beside it."""
+
+    def counts(self, batch: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        return {"mlm": (batch["labels"] != IGNORED).sum()}
+
+    def sums(self, model: nn.Module, batch: Mapping[str, Tensor]) -> dict[str, Sums]:
+        logits, labels = (
+            model(batch["input_ids"], batch["attention_mask"]).logits.flatten(0, 1),
+            batch["labels"].flatten(),
+        )
+        loss = F.cross_entropy(logits.float(), labels, ignore_index=IGNORED, reduction="sum")
+        return {"mlm": Sums(loss, (logits.argmax(-1) == labels).sum())}
+
+
+class Batches:
+    """Batch number i, the same every time; the number of labels differs from batch to batch."""
+
+    def __init__(self, before: Callable[[int], object] = lambda number: None) -> None:
+        self.before = before
+
+    def __getitem__(self, number: int) -> dict[str, Tensor]:
+        self.before(number)
+        generator = torch.Generator().manual_seed(number)
+        ids = torch.randint(5, 50, (3, 8), generator=generator)
+        chosen = torch.rand(3, 8, generator=generator) < (0.1, 0.6, 0.3)[number % 3]
+        return {
+            "input_ids": torch.where(chosen, 4, ids),
+            "attention_mask": torch.ones_like(ids),
+            "labels": torch.where(chosen, ids, IGNORED),
+        }
+
+
+def new_model(**changes: object) -> BertForMaskedLM:
+    torch.manual_seed(0)
+    return BertForMaskedLM(CONFIG.replace(**changes))
+
+
+def run(
+    settings: TrainingSettings = RUN, model: nn.Module | None = None, **options: object
+) -> tuple[nn.Module, History]:
+    model = new_model() if model is None else model
+    batches = options.pop("batches", Batches())
+    return model, train(model, batches, MaskedWords(), settings, progress=False, **options)
+
+
+def assert_same_weights(first: nn.Module, second: nn.Module, **tolerance: float) -> None:
+    """Compare bit for bit, or within a tolerance."""
+    for (name, a), b in zip(first.state_dict().items(), second.state_dict().values(), strict=True):
+        torch.testing.assert_close(
+            a.cpu(), b.cpu(), **(tolerance or {"atol": 0, "rtol": 0}), msg=lambda m, n=name: f"{n}: {m}"
+        )
+
+
+def without_time(history: History) -> list[dict[str, float]]:
+    return [{name: value for name, value in row.items() if name != "seconds"} for row in history.records]
+
+
+def assert_same_run(found: tuple[nn.Module, History], expected: tuple[nn.Module, History]) -> None:
+    assert_same_weights(found[0], expected[0])
+    assert without_time(found[1]) == without_time(expected[1])
+    assert found[1].finished and found[1].step == expected[1].step
