@@ -184,7 +184,8 @@ def test_predictions_do_not_depend_on_order_batches_or_mode(fitted: TextClassifi
     np.testing.assert_allclose([fitted.predict_proba([text])[0] for text in texts], expected, atol=1e-5)
     fitted.model_.train()
     np.testing.assert_array_equal(fitted.predict_proba(texts), expected)
-    assert not fitted.model_.training
+    assert fitted.model_.training, "the caller's mode is the caller's"
+    fitted.model_.eval()
 
 
 # --- the pre-trained network ------------------------------------------------------------------------------------------
