@@ -1,5 +1,5 @@
 # make book        build the book                     make notebooks [ONLY=path]   re-execute notebooks, store their outputs
-# make test        everything: package, notebooks,    make lint                    style of code and notebooks
+# make test        everything: package, notebooks,    make lint                    style and types
 #                  built pages in a browser           make address URL=https://github.com/ORG/NAME
 # GPU=1            install the CUDA build of torch    PYTHON=python3.12            the interpreter of .venv
 
@@ -31,7 +31,7 @@ test: lint $(PAGES)
 	$(PYTEST) $(NBVAL) -n 2 --dist loadscope tests book
 
 unit: $(READY)
-	$(PYTEST) -n 2 --dist loadscope tests --ignore tests/pages/test_book.py
+	$(PYTEST) -n 2 --dist loadscope tests --ignore tests/pages/test_book.py $(if $(MARKS),-m "$(MARKS)")
 
 check-notebooks: $(READY)
 	$(BIN)/ruff check --quiet --fix $(or $(ONLY),book)
@@ -46,6 +46,7 @@ notebooks: $(READY)
 lint: $(READY)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+	$(BIN)/mypy
 
 address: $(READY)
 	$(BIN)/python .ci/address.py $(URL)

@@ -10,6 +10,7 @@ from companion.config import BertConfig
 
 def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line("markers", "gpu: needs a CUDA device; skipped where there is none")
+    config.addinivalue_line("markers", "slow: takes seconds; left out where only other versions of Python are tried")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -7,17 +7,19 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from typing import Any
 
 import matplotlib.pyplot as plt
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 from numpy.typing import ArrayLike
 
 # Okabe and Ito's palette, ordered so that neighbours also differ in lightness.
 COLOURS = ("#0072B2", "#E69F00", "#009E73", "#D55E00", "#56B4E9", "#CC79A7", "#000000")
 LINES = ("-", "--", "-.", ":")
-STYLE = {
+STYLE: dict[Any, Any] = {
     "figure.facecolor": "white",
     "figure.dpi": 100,
     "savefig.bbox": "tight",
@@ -32,7 +34,7 @@ STYLE = {
 
 
 @contextmanager
-def figure(width: float = 6.0, height: float = 3.6, **options) -> Iterator[tuple[Figure, Axes]]:
+def figure(width: float = 6.0, height: float = 3.6, **options: Any) -> Iterator[tuple[Figure, Axes]]:
     """Yield a figure of `width` × `height` inches in the style of the book, with its axes, and close it at the end.
 
     Closed, it is drawn only where it is returned as a cell's value. `options` go to `matplotlib.pyplot.subplots`.
@@ -96,7 +98,7 @@ def heat_map(
 def attention_map(weights: ArrayLike, tokens: Sequence[str], keys: Sequence[str] | None = None) -> Figure:
     """Draw attention weights (queries, keys), between 0 and 1: row i is how token i spreads its attention."""
     decimals = 2 if len(tokens) <= 12 else None
-    names = {"row_label": "query token", "column_label": "key token", "value_label": "attention weight"}
+    names: dict[str, Any] = {"row_label": "query token", "column_label": "key token", "value_label": "attention weight"}
     return heat_map(weights, tokens, keys or tokens, decimals=decimals, limits=(0.0, 1.0), **names)
 
 
@@ -137,7 +139,9 @@ def curves(
         axes.set_xscale("log" if log_x else "linear")
         axes.set_yscale("log" if log_y else "linear")
         if not log_x and all(np.asarray(x).dtype.kind in "iu" for x, _ in series.values()):
-            axes.xaxis.get_major_locator().set_params(integer=True)  # there is no layer 1.5
+            axes.xaxis.set_major_locator(
+                MaxNLocator("auto", integer=True, steps=[1, 2, 2.5, 5, 10])
+            )  # there is no layer 1.5
         if legend_outside:
             fig.legend(loc="outside upper center", ncols=2, fontsize=9)
         elif len(series) > 1:
@@ -196,9 +200,16 @@ def dot_plot(
             if intervals:
                 low, high = zip(*(intervals[name][row] for row in values), strict=True)
                 axes.hlines(places, low, high, color=COLOURS[i % 7], linewidth=1.5)
-            look = {"marker": "os^D"[i % 4], "edgecolors": COLOURS[i % 7], "s": 40 + 50 * i, "clip_on": False}
+            look: dict[str, Any] = {
+                "marker": "os^D"[i % 4],
+                "edgecolors": COLOURS[i % 7],
+                "s": 40 + 50 * i,
+                "clip_on": False,
+            }
             filling = COLOURS[0] if i == 0 else "none"  # open and larger, so that it hides no earlier one
-            axes.scatter(list(values.values()), places, label=name, facecolors=filling, linewidths=1.6, **look)
+            axes.scatter(
+                list(values.values()), places, label=name, facecolors=filling, s=40 + 50 * i, linewidths=1.6, **look
+            )
         for name, level in (levels or {}).items():
             axes.axvline(level, color="0.4", linestyle=":", linewidth=1.5, label=name, zorder=0)
         axes.set_yticks(range(len(rows)), rows)
@@ -236,7 +247,7 @@ def points(
             axes.fill(*corners.T, facecolor="0.93", edgecolor="0.6", label=f"convex hull of {hull}", zorder=0)
         for i, (group, values) in enumerate(groups.items()):
             values = np.asarray(values, dtype=float)
-            axes.scatter(*values.T, marker="os^Dvx"[i % 6], color=COLOURS[i % 7], label=group, s=45)
+            axes.scatter(values[:, 0], values[:, 1], marker="os^Dvx"[i % 6], color=COLOURS[i % 7], label=group, s=45)
             for text, place in zip((names or {}).get(group, ()), values, strict=False):
                 axes.annotate(text, place, xytext=(5, 3), textcoords="offset points", fontsize=8)
         axes.set(xlabel=x_label, ylabel=y_label)
@@ -282,12 +293,18 @@ def dot_products(
     with figure(5.6, 4.2) as (fig, axes):
         for name, key in zip(names, keys, strict=True):
             axes.axline(key, key + across, color="0.6", linestyle="--", linewidth=1, zorder=0)
-            text = {"xytext": (-7, -4), "textcoords": "offset points", "ha": "right", "va": "top", "fontsize": 9}
+            text: dict[str, Any] = {
+                "xytext": (-7, -4),
+                "textcoords": "offset points",
+                "ha": "right",
+                "va": "top",
+                "fontsize": 9,
+            }
             box = {"facecolor": "white", "edgecolor": "none", "pad": 1}
-            axes.annotate(f"{name}: {key @ query:g}", key, bbox=box, **text)
-        axes.scatter(*keys.T, marker="s", color=COLOURS[1], label="keys, with their scores", s=45)
+            axes.annotate(f"{name}: {key @ query:g}", key, bbox=box, fontsize=9, **text)
+        axes.scatter(keys[:, 0], keys[:, 1], marker="s", color=COLOURS[1], label="keys, with their scores", s=45)
         axes.quiver(*query, angles="xy", scale_units="xy", scale=1, color=COLOURS[0], width=0.009, label=query_name)
-        axes.update_datalim([(0, 0), query])
+        axes.update_datalim(np.stack([np.zeros(2), query]))
         axes.margins(0.2)
         axes.set(xlabel=x_label, ylabel=y_label)
         axes.set_aspect("equal", adjustable="datalim")

@@ -216,11 +216,15 @@ def measure(
     dict of dict
         By yardstick, as `run_ablations` says.
     """
-    form = {"batch_size": study.validation_rows, "max_tokens": study.validation_tokens, "next_sentence": False}
+    form: dict[str, Any] = {
+        "batch_size": study.validation_rows,
+        "max_tokens": study.validation_tokens,
+        "next_sentence": False,
+    }
     text = dataclasses.replace(config, earlier=(), whole_words=False, **form)
     own = dataclasses.replace(config, earlier=(), masking_probability=text.masking_probability)
     yardsticks = {"text": text, "words": dataclasses.replace(text, whole_words=True), "own": own}
-    measures = {}
+    measures: dict[str, dict[str, float]] = {}
     for name, how in yardsticks.items():
         same = next((measures[other] for other in measures if yardsticks[other] == how), None)
         measures[name] = same or _measure_on(how, model, PreTrainingObjective(variant.next_sentence), tokenizer)
@@ -287,11 +291,15 @@ def _open_record(study: Study, output: str | Path, variants: Mapping[str, Varian
     return RunRecord.open(output, "ablations", study.settings() | {"precision": precision, "variants": described}, data)
 
 
+def _name(source: Any) -> str:
+    return Path(source).name
+
+
 def _command(study: Study, output: str | Path, seeds: int) -> str:
     """Return the command line of this study, with the names of files and not where they lie."""
     sources = [study.source] if isinstance(study.source, str | Path) else study.source
-    parts = ["companion", "bench", "ablations", *(Path(source).name for source in sources)]
-    parts += ["--validation", Path(study.validation).name, "--seeds", seeds, "--positions", study.positions]
+    parts: list[Any] = ["companion", "bench", "ablations", *map(_name, sources)]
+    parts += ["--validation", _name(study.validation), "--seeds", seeds, "--positions", study.positions]
     parts += [] if study.limit is None else ["--limit", study.limit]
     return shlex.join(map(str, [*parts, "--output", Path(output).name]))
 

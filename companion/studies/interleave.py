@@ -46,6 +46,7 @@ class Stepper:
         """Let the loop run to its end without a halt; return what it returns."""
         self._halts = False
         self.step()
+        assert self._result is not None  # the loop came to its end
         return self._result
 
     def close(self) -> None:

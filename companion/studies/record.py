@@ -66,7 +66,7 @@ def load_chain(name: str) -> list[Record]:
 
 def _fetch(path: str) -> bytes:
     """Return a file of the public repository, whose address is that of the installed package."""
-    links = dict(line.split(", ", 1) for line in metadata("bert-companion").get_all("Project-URL"))
+    links = dict(line.split(", ", 1) for line in metadata("bert-companion").get_all("Project-URL", []))
     address = links["Repository"].replace("https://github.com/", "https://raw.githubusercontent.com/")
     try:
         with urlopen(f"{address}/HEAD/{path}", timeout=30) as answer:

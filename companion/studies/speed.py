@@ -316,8 +316,8 @@ def _random_batch(case: PretrainingCase, rng: np.random.Generator) -> Batch:
     ids[:, 0] = CLS_ID
     ids[(places == middle) | (places == lengths - 1)] = SEP_ID
     ids[places >= lengths] = PAD_ID
-    special, sizes = range(FIRST_ORDINARY), {"vocab_size": case.vocab_size, "mask_id": MASK_ID}
-    input_ids, labels = mask_tokens(ids, special_ids=special, rng=rng, **sizes)
+    special = range(FIRST_ORDINARY)
+    input_ids, labels = mask_tokens(ids, vocab_size=case.vocab_size, mask_id=MASK_ID, special_ids=special, rng=rng)
     batch = {
         "input_ids": input_ids,
         "token_type_ids": ((places > middle) & (places < lengths)).astype(np.int64),
@@ -428,6 +428,7 @@ def comparisons(
     rows = []
     for ours in (v for v in seconds if v.library == "companion"):
         for theirs in (v for v in seconds if v.library == "Trainer"):
+            peaks = memory[ours], memory[theirs]
             ratios = [slow / fast for slow, fast in zip(seconds[theirs], seconds[ours], strict=True)]
             rows.append(
                 {
@@ -435,7 +436,7 @@ def comparisons(
                     "theirs": theirs.name,
                     "speed": statistics.median(ratios),
                     "speed_quartiles": np.quantile(ratios, (0.25, 0.75)).tolist(),
-                    "memory": memory[ours] / memory[theirs] if memory[ours] and memory[theirs] else None,
+                    "memory": peaks[0] / peaks[1] if peaks[0] and peaks[1] else None,
                 }
             )
     return rows

@@ -186,7 +186,9 @@ def _baseline(name: str, is_regression: bool) -> Any:
     return make_pipeline(TfidfVectorizer(ngram_range=(1, 2), sublinear_tf=True), predictor)
 
 
-def measure_task(name: str, model: str = "mini", *, seeds: Sequence[int] = (0, 1, 2), **options: Any) -> dict[str, Any]:
+def measure_task(
+    name: str, model: str | Path = "mini", *, seeds: Sequence[int] = (0, 1, 2), **options: Any
+) -> dict[str, Any]:
     """Fine-tune `model` on a task once per seed, and score it on the validation part.
 
     Parameters

@@ -84,7 +84,7 @@ class Variant:
 _DESCRIPTION = ("question", "against", "yardstick", "figure")
 YARDSTICKS = ("text", "words", "own")
 FIGURES = {"mlm": "nats per masked token", "nats_per_character": "nats per character"}
-_LONG = {"batch_size": 8, "max_tokens": 128}
+_LONG: dict[str, Any] = {"batch_size": 8, "max_tokens": 128}
 VARIANTS = {
     BASE: Variant(),
     "masking 10%": Variant("masking rate", masking_probability=0.10),

@@ -181,3 +181,9 @@ def test_ci_script_is_valid():
     script = ROOT / ".ci" / "run"
     assert script.stat().st_mode & 0o100
     subprocess.run(["bash", "-n", str(script)], check=True)
+
+
+def test_every_part_of_the_book_with_notebooks_is_checked_by_a_job_of_its_own():
+    workflow = yaml.safe_load((ROOT / ".github" / "workflows" / "tests.yml").read_text(encoding="utf-8"))
+    parts = {path.parent.name for path in (ROOT / "book").glob("*/*.ipynb")}
+    assert set(workflow["jobs"]["notebooks"]["strategy"]["matrix"]["part"]) == parts
