@@ -207,9 +207,7 @@ def dot_plot(
                 "clip_on": False,
             }
             filling = COLOURS[0] if i == 0 else "none"  # open and larger, so that it hides no earlier one
-            axes.scatter(
-                list(values.values()), places, label=name, facecolors=filling, s=40 + 50 * i, linewidths=1.6, **look
-            )
+            axes.scatter(list(values.values()), places, label=name, facecolors=filling, linewidths=1.6, **look)
         for name, level in (levels or {}).items():
             axes.axvline(level, color="0.4", linestyle=":", linewidth=1.5, label=name, zorder=0)
         axes.set_yticks(range(len(rows)), rows)
@@ -301,7 +299,7 @@ def dot_products(
                 "fontsize": 9,
             }
             box = {"facecolor": "white", "edgecolor": "none", "pad": 1}
-            axes.annotate(f"{name}: {key @ query:g}", key, bbox=box, fontsize=9, **text)
+            axes.annotate(f"{name}: {key @ query:g}", key, bbox=box, **text)
         axes.scatter(keys[:, 0], keys[:, 1], marker="s", color=COLOURS[1], label="keys, with their scores", s=45)
         axes.quiver(*query, angles="xy", scale_units="xy", scale=1, color=COLOURS[0], width=0.009, label=query_name)
         axes.update_datalim(np.stack([np.zeros(2), query]))
