@@ -64,10 +64,8 @@ FAULTS = [
         "scale = 1.0",
         "dropout",
     ),
-    Fault("segments dropped", "model/embeddings.py", "vectors + places + segments", "vectors + places", "embeddings"),
-    Fault(
-        "positions dropped", "model/embeddings.py", "vectors + places + segments", "vectors + segments", "embeddings"
-    ),
+    Fault("segments dropped", "model/embeddings.py", "positions + segments", "positions", "embeddings"),
+    Fault("positions dropped", "model/embeddings.py", "vectors + positions", "vectors", "embeddings"),
     Fault(
         "LayerNorm eps 1e-5",
         "model/encoder.py",
@@ -102,14 +100,14 @@ FAULTS = [
     ),
     Fault(
         "gamma and beta swapped",
-        "model/checkpoints.py",
+        "model/names.py",
         r"""re.sub(r"\.gamma$", ".weight", re.sub(r"\.beta$", ".bias", name))""",
         r"""re.sub(r"\.gamma$", ".bias", re.sub(r"\.beta$", ".weight", name))""",
         "checkpoints",
     ),
     Fault(
         "query and key swapped on file",
-        "model/checkpoints.py",
+        "model/names.py",
         '("attention.query", "attention.self.query"),\n    ("attention.key", "attention.self.key"),',
         '("attention.query", "attention.self.key"),\n    ("attention.key", "attention.self.query"),',
         "parity",
@@ -133,8 +131,8 @@ FAULTS = [
     Fault(
         "labels of the corrupted ids",
         "pretraining/masking.py",
-        "labels = np.where(chosen, input_ids, IGNORED_LABEL)",
-        "labels = np.where(chosen, mask_id, IGNORED_LABEL)",
+        "labels = np.where(chosen, input_ids, IGNORED)",
+        "labels = np.where(chosen, mask_id, IGNORED)",
         "masking",
     ),
     Fault(

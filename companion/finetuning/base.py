@@ -15,8 +15,9 @@ from torch import Tensor
 
 from companion.config import BertConfig
 from companion.finetuning.texts import Texts, encode_texts
-from companion.model.checkpoints import WEIGHT_FILES, from_transformers, load_weights, read_weights
+from companion.model.checkpoints import WEIGHT_FILES, load_weights, read_weights
 from companion.model.heads import BertForSequenceClassification, BertWithHead
+from companion.model.names import from_transformers
 from companion.support.devices import best_device, generators_kept, process_count, seed_everything
 from companion.support.files import atomic_folder
 from companion.support.locate import locate

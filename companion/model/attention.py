@@ -37,7 +37,7 @@ def scaled_dot_product_attention(
     if mask is not None:
         scores = scores.masked_fill(~mask, torch.finfo(scores.dtype).min)
     weights = softmax(scores)
-    return dropout(weights, dropout_p) @ value, weights
+    return dropout(weights, dropout_p) @ value, weights  # (..., queries, d_value), (..., queries, keys)
 
 
 def softmax(scores: Tensor) -> Tensor:
@@ -67,9 +67,9 @@ def padding_mask(attention_mask: Tensor) -> Tensor:
         If it has another number of dimensions.
     """
     if attention_mask.dim() == 2:
-        return attention_mask.bool()[:, None, None, :]
+        return attention_mask.bool()[:, None, None, :]  # (batch, 1, 1, tokens)
     if attention_mask.dim() == 3:
-        return attention_mask.bool()[:, None, :, :]
+        return attention_mask.bool()[:, None, :, :]  # (batch, 1, queries, keys)
     raise ValueError(
         f"attention_mask has the shape {tuple(attention_mask.shape)}; "
         "it must be (batch, tokens) or (batch, queries, keys)"
@@ -81,7 +81,7 @@ def causal_mask(tokens: int) -> Tensor:
 
     BERT does not use it; the chapters on masks and on GPT's kind of training do.
     """
-    return torch.ones(tokens, tokens, dtype=torch.bool).tril()
+    return torch.ones(tokens, tokens, dtype=torch.bool).tril()  # (tokens, tokens)
 
 
 class MultiHeadAttention(nn.Module):
@@ -113,6 +113,7 @@ class MultiHeadAttention(nn.Module):
         Tensor, float, (batch, tokens, hidden)
         Tensor, float, (batch, heads, tokens, tokens), or None
         """
+        # each (batch, heads, tokens, head_dim)
         query, key, value = (self._split(layer(hidden)) for layer in (self.query, self.key, self.value))
         dropout_p = self.weights_dropout.p if self.training else 0.0
         weights = None
@@ -128,5 +129,5 @@ class MultiHeadAttention(nn.Module):
 
 
 def by_hand_is_faster(query: Tensor, training: bool) -> bool:
-    """Say whether plain matrix products beat the fused kernel: on a CPU in training, where it has none for dropout."""
+    """Return whether plain products beat the fused kernel: in training on a CPU, where it has none for dropout."""
     return training and query.device.type == "cpu"

@@ -1,54 +1,31 @@
-"""Weights on disk in Transformers' format, both ways: a bundled name, a folder or a hub id in, safetensors out.
-
-The modules of this package have names of their own (`encoder.layers.0.attention.query`); files carry those of
-Transformers (`encoder.layer.0.attention.self.query`). `NAME_MAP` is the one place where the two meet.
-"""
+"""Weights on disk in Transformers' format, both ways: safetensors or a pickle in, safetensors out."""
 
 from __future__ import annotations
 
+import errno
 import json
 import logging
-import os
+import pickle
 import re
-import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
-from typing import Any, Self
+from typing import Any
 
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from companion.config import BertConfig
-from companion.support.files import atomic_folder
-from companion.support.locate import locate
+from companion.model.names import BACK, HEADS, NAME_MAP, NETWORK, match_prefix, rename, to_transformers
+from companion.support.files import atomic_file, damage, read_json, write_json
+from companion.support.require import require
 
 logger = logging.getLogger(__name__)
 WEIGHT_FILES = ("model.safetensors", "pytorch_model.bin")
-# (ours, theirs): pieces of a dotted name, each matched whole, the longer before the shorter.
-NAME_MAP = (
-    ("embeddings.tokens", "embeddings.word_embeddings"),
-    ("embeddings.positions", "embeddings.position_embeddings"),
-    ("embeddings.segments", "embeddings.token_type_embeddings"),
-    ("embeddings.norm", "embeddings.LayerNorm"),
-    ("encoder.layers", "encoder.layer"),
-    ("attention.query", "attention.self.query"),
-    ("attention.key", "attention.self.key"),
-    ("attention.value", "attention.self.value"),
-    ("attention.output", "attention.output.dense"),
-    ("attention_norm", "attention.output.LayerNorm"),
-    ("feed_forward.expand", "intermediate.dense"),
-    ("feed_forward.contract", "output.dense"),
-    ("feed_forward_norm", "output.LayerNorm"),
-    ("mlm_head.dense", "cls.predictions.transform.dense"),
-    ("mlm_head.norm", "cls.predictions.transform.LayerNorm"),
-    ("mlm_head.bias", "cls.predictions.bias"),
-    ("nsp_head", "cls.seq_relationship"),
-)
-# Released files hold these beside the parameters; each repeats another tensor or is a constant.
-REDUNDANT = re.compile(r"(embeddings\.position_ids|cls\.predictions\.decoder\.(weight|bias))$")
-# Parts that a task adds to, or leaves out of, the pre-trained network.
-HEADS = re.compile(r"^(mlm_head|nsp_head|classifier|qa_outputs|pooler|bert\.pooler)\b")
+# Files of weights that an older save may have left in a folder, and that a new one makes stale.
+STALE = re.compile(r"(pytorch_model\.bin|model-\d+-of-\d+\.safetensors|pytorch_model-\d+-of-\d+\.bin|.+\.index\.json)$")
+ADAPTER = re.compile(r"(^|\.)(lora_\w+|ia3_\w+|base_layer|modules_to_save|original_module)\.")
+SHOWN = 5  # names of weights in a message
 
 
 def read_weights(folder: str | Path) -> dict[str, Tensor]:
@@ -59,7 +36,9 @@ def read_weights(folder: str | Path) -> dict[str, Tensor]:
     Raises
     ------
     FileNotFoundError
-        If the folder holds no weights.
+        If the folder holds no weights, or a shard is missing.
+    ValueError
+        If a file is not what its name says; names it and, where that can be seen, what it is.
     """
     folder = Path(folder)
     for file in WEIGHT_FILES:
@@ -67,41 +46,54 @@ def read_weights(folder: str | Path) -> dict[str, Tensor]:
             return _read(folder / file)
         index = folder / f"{file}.index.json"
         if index.is_file():
-            shards = sorted(set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values()))
+            shards = sorted(set(read_json(index)["weight_map"].values()))
             return {name: tensor for shard in shards for name, tensor in _read(folder / shard).items()}
     raise FileNotFoundError(f"folder {str(folder)!r} holds no weights; expected one of {', '.join(WEIGHT_FILES)}")
 
 
-def to_transformers(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Rename a state dict of ours to Transformers' names."""
-    return {_rename(name, NAME_MAP): tensor for name, tensor in state.items()}
+def _read(file: Path) -> dict[str, Tensor]:
+    """Return the tensors of one file."""
+    try:
+        if file.suffix == ".safetensors":
+            return load_file(file)
+        state = torch.load(file, map_location="cpu", weights_only=True)
+    except (SafetensorError, pickle.UnpicklingError, EOFError, RuntimeError, OSError) as error:
+        if isinstance(error, OSError) and error.errno != errno.EINVAL:  # what PyTorch finds in a file cut short
+            raise
+        raise ValueError(f"{file} is {_cause(file, error)}") from error
+    require(str(file), type(state).__name__, isinstance(state, Mapping), "a mapping of names to tensors")
+    return {name: value for name, value in state.items() if isinstance(value, Tensor)}
 
 
-def from_transformers(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Rename a state dict of Transformers, or of an older release of BERT (`gamma`/`beta`), to ours."""
-    back = sorted(((theirs, ours) for ours, theirs in NAME_MAP), key=lambda pair: -len(pair[0]))
-    renamed = {}
-    for name, tensor in state.items():
-        name = re.sub(r"\.gamma$", ".weight", re.sub(r"\.beta$", ".bias", name))
-        if not REDUNDANT.search(name):
-            renamed[_rename(name, back)] = tensor
-    return renamed
+def _cause(file: Path, error: Exception) -> str:
+    if what := damage(file):
+        return f"{what}; fetch or write it again"
+    if code := re.search(r"GLOBAL (\S+)", str(error)):  # a pickle can run any code when it is opened
+        return f"a pickle that would run code when opened ({code[1]}); ask for the weights as safetensors"
+    return f"cut short, damaged or of another kind ({file.stat().st_size} bytes); fetch or write it again"
 
 
 def load_weights(module: nn.Module, state: Mapping[str, Tensor], source: str = "the checkpoint") -> None:
     """Copy `state` (our names) into `module`, and leave nothing unsaid about what did not fit.
 
     A base model's weights load into a model with heads and back: the `bert.` prefix is added or dropped. Heads that
-    the file does not have stay as initialised and are named in a warning; heads that the module does not have are
-    passed over. Everything else that is missing, left over or of another shape is an error.
+    the file does not have stay as initialised and are named in a warning, and so is what was trained beside the
+    network (`loss_fct.weight`); heads that the module does not have are passed over. Everything else that is missing,
+    left over or of another shape is an error.
 
     Raises
     ------
     ValueError
         Naming the missing, unexpected and misshapen weights.
     """
+    fitting, _ = fit_weights(module, state, source)
+    module.load_state_dict(fitting, strict=False)
+
+
+def fit_weights(module: nn.Module, state: Mapping[str, Tensor], source: str) -> tuple[dict[str, Tensor], list[str]]:
+    """Return what of `state` belongs to `module`, and the names of the heads that it lacks; see `load_weights`."""
     expected = module.state_dict()
-    state = _match_prefix(state, expected)
+    state = match_prefix(state, expected)
     missing = [name for name in expected if name not in state]
     unexpected = [name for name in state if name not in expected and not HEADS.match(name)]
     misshapen = [
@@ -112,8 +104,12 @@ def load_weights(module: nn.Module, state: Mapping[str, Tensor], source: str = "
     new = [name for name in missing if HEADS.match(name)]
     lost = [name for name in missing if not HEADS.match(name)]
     problems = [
-        f"{what}: {'; '.join(names)}"
-        for what, names in (("missing", lost), ("unexpected", unexpected), ("misshapen", misshapen))
+        f"{what}: {_listed(names)}"
+        for what, names in (
+            ("missing", lost),
+            ("unexpected", [name for name in unexpected if NETWORK.match(name)]),
+            ("misshapen", misshapen),
+        )
         if names
     ]
     if problems:
@@ -121,95 +117,105 @@ def load_weights(module: nn.Module, state: Mapping[str, Tensor], source: str = "
             f"weights of {source} do not fit {type(module).__name__}. {'. '.join(problems)}. "
             "Compare config.json with the file, or load the class that the file was saved from"
         )
-    module.load_state_dict({name: state[name] for name in expected if name in state}, strict=False)
+    if unexpected:
+        logger.warning("%s also holds %s, which %s does not have", source, _listed(unexpected), type(module).__name__)
     if new:
         logger.warning("%s has no weights for %s: newly initialised, to be trained before use", source, ", ".join(new))
+    return {name: state[name] for name in expected if name in state}, new
 
 
-class PreTrained:
-    """Gives a `torch.nn.Module` with a `config` the methods `from_pretrained` and `save_pretrained`."""
-
-    config: BertConfig
-
-    @classmethod
-    def from_pretrained(cls, name: str | Path, **changes: Any) -> Self:
-        """Return the model with the weights of a checkpoint, in evaluation mode, in fp32, on the CPU.
-
-        Parameters
-        ----------
-        name : str or Path
-            A bundled name (`"mini"`), a folder, or a hub id.
-        **changes
-            Entries of `BertConfig` to set otherwise than on file, such as `labels` or `hidden_dropout_prob`.
-
-        Raises
-        ------
-        FileNotFoundError
-            If there is no such checkpoint.
-        ValueError
-            If its weights do not fit.
-        """
-        folder = locate(name)
-        model = cls(BertConfig.from_file(folder).replace(**changes))
-        load_weights(model, from_transformers(read_weights(folder)), source=str(name))
-        return model.eval()
-
-    def save_pretrained(self, folder: str | Path, dtype: torch.dtype | None = None) -> None:
-        """Write `config.json` and `model.safetensors`; Transformers opens the folder unchanged.
-
-        The folder is replaced whole and at once. What else lies in it (a vocabulary, a card, folders) is kept.
-
-        Parameters
-        ----------
-        folder : str or Path
-            Where to write.
-        dtype : torch.dtype, optional
-            Store the weights in this type, for example `torch.float16` at half the size.
-        """
-        folder = Path(folder)
-        state = {name: tensor.detach().to("cpu", dtype).contiguous() for name, tensor in self.state_dict().items()}
-        config = self.config.to_dict() | {"architectures": [type(self).__name__]}
-        with atomic_folder(folder) as temporary:
-            _keep_other_files(folder, temporary)
-            save_file(to_transformers(state), temporary / WEIGHT_FILES[0], metadata={"format": "pt"})
-            (temporary / "config.json").write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
+def _listed(names: list[str]) -> str:
+    more = f"; and {len(names) - SHOWN} more" if len(names) > SHOWN else ""
+    return "; ".join(names[:SHOWN]) + more
 
 
-def _read(file: Path) -> dict[str, Tensor]:
-    if file.suffix == ".safetensors":
-        return load_file(file)
-    return torch.load(file, map_location="cpu", weights_only=True)
+def write_checkpoint(folder: str | Path, state: Mapping[str, Tensor], config: Mapping[str, Any]) -> None:
+    """Write `model.safetensors` and `config.json` into a folder, both or neither, and remove what they replace.
+
+    Parameters
+    ----------
+    folder : str or Path
+        Made if it is not there. Whatever else lies in it stays as it is.
+    state : mapping of str to Tensor
+        The weights under our names.
+    config : mapping
+        The content of `config.json`.
+
+    Raises
+    ------
+    ValueError
+        If `folder` is empty or a file.
+    """
+    folder = usable_folder(folder)
+    with atomic_file(folder / "config.json") as config_file, atomic_file(folder / WEIGHT_FILES[0]) as weights_file:
+        save_file(to_transformers(state), weights_file, metadata={"format": "pt"})
+        config_file.write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
+    for path in folder.iterdir():
+        if STALE.fullmatch(path.name):
+            path.unlink(missing_ok=True)
 
 
-def _rename(name: str, pairs: Sequence[tuple[str, str]]) -> str:
-    for old, new in pairs:
-        pattern = rf"(?<![^.]){re.escape(old)}(?![^.])"
-        if re.search(pattern, name):
-            name = re.sub(pattern, new, name, count=1)
-    return name
+def usable_folder(folder: str | Path) -> Path:
+    """Return the folder, made if it was not there.
+
+    Raises
+    ------
+    ValueError
+        If the path is empty or that of a file.
+    """
+    if not str(folder).strip():
+        raise ValueError(f"folder={folder!r} is empty; pass the path of a folder, '.' for the working directory")
+    folder = Path(folder).expanduser()
+    if folder.exists() and not folder.is_dir():
+        raise ValueError(f"folder={str(folder)!r} is a file; pass the path of a folder")
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder
 
 
-def _match_prefix(state: Mapping[str, Tensor], expected: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    wants = any(name.startswith("bert.") for name in expected)
-    has = any(name.startswith("bert.") for name in state)
-    if has and not wants:
-        return {name.removeprefix("bert."): tensor for name, tensor in state.items()}
-    if wants and not has:
-        on_top = {name for name in state if HEADS.match(name) and not name.startswith("pooler")}
-        return {name if name in on_top else f"bert.{name}": tensor for name, tensor in state.items()}
-    return dict(state)
+def refuse_adapters(names: Iterable[str]) -> None:
+    """Raise a ValueError if the names of weights are those of a network with adapters in it."""
+    if found := next((name for name in names if ADAPTER.search(name)), None):
+        raise ValueError(
+            f"the network holds adapters ({found}), which neither library opens as a model; merge them first "
+            "(peft_model.merge_and_unload()), or save them alone (peft_model.save_pretrained(folder))"
+        )
 
 
-def _keep_other_files(folder: Path, temporary: Path) -> None:
-    ours = {"config.json", *WEIGHT_FILES, *(f"{name}.index.json" for name in WEIGHT_FILES)}
-    if folder.is_dir():
-        options = {"symlinks": True, "copy_function": _link, "dirs_exist_ok": True}
-        shutil.copytree(folder, temporary, ignore=lambda at, _: ours if Path(at) == folder else (), **options)
+def adapter_to_transformers(source: str | Path, target: str | Path) -> None:
+    """Write a LoRA adapter that PEFT saved for a model of this package so that it fits the same one of Transformers.
+
+    Parameters
+    ----------
+    source : str or Path
+        A folder that `PeftModel.save_pretrained` wrote.
+    target : str or Path
+        The folder to write, for `PeftModel.from_pretrained(transformers_model, target)`.
+
+    Raises
+    ------
+    ValueError
+        If it is no LoRA adapter, or holds a head whose parts have other names there (`mlm_head`).
+    """
+    _convert_adapter(Path(source), usable_folder(target), lambda name: rename(name, NAME_MAP))
 
 
-def _link(source: str | Path, target: str | Path) -> None:
-    """Give a file a second name, which costs no space, or copy it where the disk cannot."""
-    try:
-        os.link(source, target)
-    except OSError:
-        shutil.copy2(source, target)
+def adapter_from_transformers(source: str | Path, target: str | Path) -> None:
+    """Write a LoRA adapter of Transformers' BERT so that it fits a model of this package; see the other direction."""
+    _convert_adapter(Path(source), usable_folder(target), lambda name: rename(name, BACK))
+
+
+def _convert_adapter(source: Path, target: Path, renamed: Callable[[str], str]) -> None:
+    config = read_json(source / "adapter_config.json")
+    require("peft_type", config.get("peft_type"), config.get("peft_type") == "LORA", "'LORA'")
+    heads = config.get("modules_to_save") or []
+    same = all(name in ("classifier", "qa_outputs", "pooler", "score") for name in heads)
+    require("modules_to_save", heads, same, "a head of the same name in both libraries: classifier or qa_outputs")
+    state = {renamed(name): tensor for name, tensor in load_file(source / "adapter_model.safetensors").items()}
+    adapted = {name.split(".lora_")[0].removeprefix("base_model.model.") for name in state if ".lora_" in name}
+    config |= {"target_modules": sorted(adapted), "layers_to_transform": None, "layers_pattern": None}
+    config |= {"exclude_modules": None, "auto_mapping": None}
+    for pattern in ("rank_pattern", "alpha_pattern"):
+        config[pattern] = {renamed(name): value for name, value in (config.get(pattern) or {}).items()}
+    with atomic_file(target / "adapter_model.safetensors") as file:
+        save_file(state, file, metadata={"format": "pt"})
+    write_json(target / "adapter_config.json", config)

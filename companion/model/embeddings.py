@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import torch
 from torch import Tensor, nn
 
@@ -13,7 +15,7 @@ from companion.support.devices import in_working_precision
 class BertEmbeddings(nn.Module):
     """Add token, position and segment vectors, then LayerNorm and dropout (Devlin et al. 2019, figure 2).
 
-    Positions are learned vectors, one for each of `max_position_embeddings` places, not sinusoids.
+    Positions are learned vectors, one for each of `max_position_embeddings`, not sinusoids.
     """
 
     def __init__(self, config: BertConfig) -> None:
@@ -40,7 +42,7 @@ class BertEmbeddings(nn.Module):
         token_type_ids : Tensor, int64, (batch, tokens), optional
             Segment of each token; all 0 by default.
         position_ids : Tensor, int64, (batch, tokens) or (1, tokens), optional
-            Place of each token; 0, 1, 2 ... by default.
+            Position of each token; 0, 1, 2 ... by default.
         inputs_embeds : Tensor, float, (batch, tokens, hidden), optional
             Vectors to take in place of the token embeddings.
 
@@ -50,12 +52,20 @@ class BertEmbeddings(nn.Module):
 
         Raises
         ------
+        TypeError
+            If an input is no tensor, or ids are no integers.
         ValueError
-            If there are more tokens than positions, or neither or both of `input_ids` and `inputs_embeds`.
+            If there are more tokens than positions, neither or both of `input_ids` and `inputs_embeds`, a tensor of
+            another form, or, on a CPU, where that costs nothing, an id out of range.
         """
         if (input_ids is None) == (inputs_embeds is None):
             raise ValueError("pass exactly one of input_ids and inputs_embeds")
-        vectors = self.tokens(input_ids) if inputs_embeds is None else inputs_embeds  # (batch, tokens, hidden)
+        if inputs_embeds is None:
+            check_form("input_ids", input_ids, "(batch, tokens)")
+            vectors = look_up(self.tokens, "input_ids", input_ids)  # (batch, tokens, hidden)
+        else:
+            check_form("inputs_embeds", inputs_embeds, "(batch, tokens, hidden)")
+            vectors = inputs_embeds
         tokens = vectors.shape[1]
         if tokens > self.positions.num_embeddings:
             raise ValueError(
@@ -63,11 +73,41 @@ class BertEmbeddings(nn.Module):
                 "truncate it (max_length=...) or split it with an overlap (stride=...)"
             )
         if position_ids is None:
-            places = self.positions.weight[:tokens]  # (tokens, hidden): a slice costs less than a look-up
+            positions = self.positions.weight[:tokens]  # (tokens, hidden): a slice costs less than a look-up
         else:
-            places = self.positions(position_ids)
-        segments = self.segments.weight[0] if token_type_ids is None else self.segments(token_type_ids)
-        return self.dropout(in_working_precision(self.norm(vectors + places + segments)))
+            positions = look_up(self.positions, "position_ids", position_ids)  # (batch or 1, tokens, hidden)
+        if token_type_ids is None:
+            segments = self.segments.weight[0]  # (hidden,)
+        else:
+            segments = look_up(self.segments, "token_type_ids", token_type_ids)  # (batch, tokens, hidden)
+        return self.dropout(in_working_precision(self.norm(vectors + positions + segments)))
+
+
+def check_form(name: str, values: Tensor, form: str) -> None:
+    """Raise an error unless `values` is a tensor with the dimensions that `form` names."""
+    if isinstance(values, Mapping):
+        raise TypeError(f"{name} is a {type(values).__name__} of inputs; unpack it: model(**batch)")
+    if not isinstance(values, Tensor):
+        raise TypeError(f"{name} is of type {type(values).__name__}; it must be a tensor {form}")
+    if values.dim() != form.count(",") + 1:
+        one = "; add a dimension to a single row: ids[None]" if values.dim() == form.count(",") else ""
+        raise ValueError(f"{name} has the shape {tuple(values.shape)}; it must be {form}{one}")
+
+
+def look_up(table: nn.Embedding, name: str, ids: Tensor) -> Tensor:
+    """Return the rows of `table`, (..., hidden), that `ids`, (...), name."""
+    if ids.is_floating_point() or ids.is_complex():
+        raise TypeError(f"{name} is of dtype {ids.dtype}; ids must be integers (torch.int64)")
+    if torch.compiler.is_compiling():
+        return table(ids)
+    try:
+        return table(ids)
+    except IndexError:  # raised on a CPU only
+        wrong = int(ids.min()) if int(ids.min()) < 0 else int(ids.max())
+        raise ValueError(
+            f"{name} holds {wrong}, and this model knows 0 to {table.num_embeddings - 1}; use the tokenizer that "
+            "belongs to the model"
+        ) from None
 
 
 def sinusoidal_positions(tokens: int, hidden: int) -> Tensor:

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
+from torch.utils.checkpoint import checkpoint
 
 from companion.config import BertConfig
 from companion.model.attention import MultiHeadAttention, padding_mask
-from companion.model.checkpoints import PreTrained
 from companion.model.dropout import Dropout
 from companion.model.embeddings import BertEmbeddings
-from companion.model.outputs import BertModelOutput
+from companion.model.outputs import BertModelOutput, returned
+from companion.model.pretrained import PreTrained, check_config
 
 
 def activation(name: str, values: Tensor) -> Tensor:
@@ -31,7 +34,9 @@ class FeedForward(nn.Module):
         self.contract = nn.Linear(config.intermediate_size, config.hidden_size)
 
     def forward(self, hidden: Tensor) -> Tensor:
-        return self.contract(activation(self.act, self.expand(hidden)))
+        """Map (batch, tokens, hidden) to the same shape, by way of (batch, tokens, intermediate)."""
+        inner = activation(self.act, self.expand(hidden))  # (batch, tokens, intermediate)
+        return self.contract(inner)  # (batch, tokens, hidden)
 
 
 class EncoderLayer(nn.Module):
@@ -56,22 +61,41 @@ class EncoderLayer(nn.Module):
 
 
 class Encoder(nn.Module):
-    """A stack of layers."""
+    """A stack of layers.
+
+    Attributes
+    ----------
+    checkpointing : dict, optional
+        Options of `torch.utils.checkpoint.checkpoint`, through which the layers run in training; None runs them as
+        they are.
+    """
 
     def __init__(self, config: BertConfig) -> None:
         super().__init__()
         self.layers = nn.ModuleList(EncoderLayer(config) for _ in range(config.num_hidden_layers))
+        self.checkpointing: dict[str, Any] | None = None
 
     def forward(
-        self, hidden: Tensor, mask: Tensor | None = None, output_attentions: bool = False
-    ) -> tuple[list[Tensor], list[Tensor]]:
-        """Return the hidden states (the input's first, then each layer's) and, if asked for, each layer's weights."""
-        states, attentions = [hidden], []
+        self,
+        hidden: Tensor,
+        mask: Tensor | None = None,
+        output_attentions: bool = False,
+        output_hidden_states: bool = False,
+    ) -> BertModelOutput:
+        """Return the last state and, if asked for, all states (the input's first) and each layer's weights."""
+        states, attentions = [hidden] if output_hidden_states else [], []
         for layer in self.layers:
-            hidden, weights = layer(hidden, mask, output_attentions)
-            states.append(hidden)
-            attentions.append(weights)
-        return states, attentions
+            hidden, weights = self._run(layer, hidden, mask, output_attentions)
+            if output_hidden_states:
+                states.append(hidden)
+            if output_attentions:
+                attentions.append(weights)
+        return BertModelOutput(hidden, None, tuple(states) or None, tuple(attentions) or None)
+
+    def _run(self, layer: EncoderLayer, *inputs: Any) -> tuple[Tensor, Tensor | None]:
+        if self.checkpointing is None or not (self.training and torch.is_grad_enabled()):
+            return layer(*inputs)
+        return checkpoint(layer, *inputs, **self.checkpointing)
 
 
 class Pooler(nn.Module):
@@ -83,7 +107,8 @@ class Pooler(nn.Module):
 
     def forward(self, hidden: Tensor) -> Tensor:
         """Map (batch, tokens, hidden) to (batch, hidden)."""
-        return torch.tanh(self.dense(hidden[:, 0]))
+        first = hidden[:, 0]  # (batch, hidden)
+        return torch.tanh(self.dense(first))
 
 
 def initialise(module: nn.Module, std: float) -> None:
@@ -109,6 +134,7 @@ class BertModel(nn.Module, PreTrained):
 
     def __init__(self, config: BertConfig, pooler: bool = True) -> None:
         super().__init__()
+        check_config(type(self), config)
         self.config = config
         self.embeddings = BertEmbeddings(config)
         self.encoder = Encoder(config)
@@ -122,8 +148,9 @@ class BertModel(nn.Module, PreTrained):
         token_type_ids: Tensor | None = None,
         position_ids: Tensor | None = None,
         inputs_embeds: Tensor | None = None,
-        output_attentions: bool = False,
-        output_hidden_states: bool = False,
+        output_attentions: bool | None = None,
+        output_hidden_states: bool | None = None,
+        return_dict: bool | None = None,
     ) -> BertModelOutput:
         """Encode a batch.
 
@@ -134,8 +161,10 @@ class BertModel(nn.Module, PreTrained):
             1 for tokens, 0 for padding; None if nothing is padded.
         token_type_ids, position_ids, inputs_embeds : Tensor, optional
             As in `BertEmbeddings`.
-        output_attentions, output_hidden_states : bool
+        output_attentions, output_hidden_states : bool, optional
             Return every layer's weights and states too.
+        return_dict : bool, optional
+            False returns a tuple.
 
         Returns
         -------
@@ -143,15 +172,12 @@ class BertModel(nn.Module, PreTrained):
 
         Raises
         ------
-        ValueError
-            If there are more tokens than positions, or a mask of another form.
+        TypeError, ValueError
+            As `BertEmbeddings`, and for a mask of another form.
         """
         mask = None if attention_mask is None else padding_mask(attention_mask)
-        hidden = self.embeddings(input_ids, token_type_ids, position_ids, inputs_embeds)
-        states, attentions = self.encoder(hidden, mask, output_attentions)
-        return BertModelOutput(
-            last_hidden_state=states[-1],
-            pooler_output=None if self.pooler is None else self.pooler(states[-1]),
-            hidden_states=tuple(states) if output_hidden_states else None,
-            attentions=tuple(attentions) if output_attentions else None,
-        )
+        hidden = self.embeddings(input_ids, token_type_ids, position_ids, inputs_embeds)  # (batch, tokens, hidden)
+        output = self.encoder(hidden, mask, bool(output_attentions), bool(output_hidden_states))
+        if self.pooler is not None:
+            output.pooler_output = self.pooler(output.last_hidden_state)  # (batch, hidden)
+        return returned(output, return_dict)

@@ -1,18 +1,17 @@
-"""From vectors to answers: the five heads of BERT, each with its loss."""
+"""From vectors to answers: the six heads of BERT, each with its loss."""
 
 from __future__ import annotations
-
-from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from companion.config import BertConfig
-from companion.model.checkpoints import PreTrained
 from companion.model.dropout import Dropout
+from companion.model.embeddings import check_form
 from companion.model.encoder import BertModel, activation, initialise
-from companion.model.outputs import HeadOutput, PreTrainingOutput, SpanOutput
+from companion.model.outputs import HeadOutput, PreTrainingOutput, SpanOutput, returned
+from companion.model.pretrained import PreTrained, check_config
 
 IGNORED = -100  # a label that counts neither in the loss nor in the mean
 
@@ -29,16 +28,27 @@ class MaskedLanguageHead(nn.Module):
 
     def forward(self, hidden: Tensor, token_embeddings: Tensor) -> Tensor:
         """Map (..., hidden) to (..., vocabulary), given the (vocabulary, hidden) embeddings."""
-        return F.linear(self.norm(activation(self.act, self.dense(hidden))), token_embeddings, self.bias)
+        transformed = self.norm(activation(self.act, self.dense(hidden)))  # (..., hidden)
+        return F.linear(transformed, token_embeddings, self.bias)  # (..., vocabulary)
 
 
 class BertWithHead(nn.Module, PreTrained):
-    """What the five models share: an encoder, and initialisation of what is put on it."""
+    """What the six models share: an encoder, and initialisation of what is put on it.
+
+    Attributes
+    ----------
+    pooler : bool
+        Of the class: whether the encoder has the pooler on `[CLS]`.
+    config : BertConfig
+    bert : BertModel
+        The encoder.
+    """
 
     pooler = False
 
     def __init__(self, config: BertConfig) -> None:
         super().__init__()
+        check_config(type(self), config)
         self.config = config
         self.bert = BertModel(config, pooler=self.pooler)
         self.add_heads(config)
@@ -70,28 +80,33 @@ class BertForPreTraining(BertWithHead):
         attention_mask: Tensor | None = None,
         token_type_ids: Tensor | None = None,
         position_ids: Tensor | None = None,
+        inputs_embeds: Tensor | None = None,
         labels: Tensor | None = None,
         next_sentence_label: Tensor | None = None,
-        **options: Any,
+        output_attentions: bool | None = None,
+        output_hidden_states: bool | None = None,
+        return_dict: bool | None = None,
     ) -> PreTrainingOutput:
         """Return the logits of both tasks and, if both kinds of labels are given, the sum of the losses.
 
         Parameters
         ----------
-        input_ids, attention_mask, token_type_ids, position_ids, **options
-            As in `BertModel.forward`.
+        input_ids, attention_mask, token_type_ids, position_ids, inputs_embeds
+            As in `BertModel.forward`, as are the last three; the same holds for the other heads.
         labels : Tensor, int64, (batch, tokens), optional
             The original id where a token was masked, -100 elsewhere.
         next_sentence_label : Tensor, int64, (batch,), optional
             0 if the second segment follows the first in its document, 1 if it was drawn at random.
         """
-        output = self.bert(input_ids, attention_mask, token_type_ids, position_ids, **options)
-        tokens = self.predict_tokens(output.last_hidden_state)
-        sentence = self.nsp_head(output.pooler_output)
+        inputs = (input_ids, attention_mask, token_type_ids, position_ids, inputs_embeds)
+        output = self.bert(*inputs, output_attentions, output_hidden_states)
+        tokens = self.predict_tokens(output.last_hidden_state)  # (batch, tokens, vocabulary)
+        sentence = self.nsp_head(output.pooler_output)  # (batch, 2)
         loss = None
         if labels is not None and next_sentence_label is not None:
             loss = cross_entropy(tokens, labels) + cross_entropy(sentence, next_sentence_label)
-        return PreTrainingOutput(loss, tokens, sentence, output.hidden_states, output.attentions)
+        result = PreTrainingOutput(loss, tokens, sentence, output.hidden_states, output.attentions)
+        return returned(result, return_dict)
 
 
 class BertForMaskedLM(BertWithHead):
@@ -106,14 +121,19 @@ class BertForMaskedLM(BertWithHead):
         attention_mask: Tensor | None = None,
         token_type_ids: Tensor | None = None,
         position_ids: Tensor | None = None,
+        inputs_embeds: Tensor | None = None,
         labels: Tensor | None = None,
-        **options: Any,
+        output_attentions: bool | None = None,
+        output_hidden_states: bool | None = None,
+        return_dict: bool | None = None,
     ) -> HeadOutput:
         """Return logits (batch, tokens, vocabulary); `labels` (batch, tokens) hold -100 where nothing was masked."""
-        output = self.bert(input_ids, attention_mask, token_type_ids, position_ids, **options)
-        logits = self.mlm_head(output.last_hidden_state, self.bert.embeddings.tokens.weight)
+        inputs = (input_ids, attention_mask, token_type_ids, position_ids, inputs_embeds)
+        output = self.bert(*inputs, output_attentions, output_hidden_states)
+        words = self.bert.embeddings.tokens.weight  # (vocabulary, hidden)
+        logits = self.mlm_head(output.last_hidden_state, words)  # (batch, tokens, vocabulary)
         loss = None if labels is None else cross_entropy(logits, labels)
-        return HeadOutput(loss, logits, output.hidden_states, output.attentions)
+        return returned(HeadOutput(loss, logits, output.hidden_states, output.attentions), return_dict)
 
 
 class BertForSequenceClassification(BertWithHead):
@@ -131,18 +151,22 @@ class BertForSequenceClassification(BertWithHead):
         attention_mask: Tensor | None = None,
         token_type_ids: Tensor | None = None,
         position_ids: Tensor | None = None,
+        inputs_embeds: Tensor | None = None,
         labels: Tensor | None = None,
-        **options: Any,
+        output_attentions: bool | None = None,
+        output_hidden_states: bool | None = None,
+        return_dict: bool | None = None,
     ) -> HeadOutput:
         """Return logits (batch, num_labels).
 
         `labels` are (batch,) ids of classes, a (batch, num_labels) float matrix of 0 and 1 for several labels, or
         (batch,) numbers for regression; `config.problem_type` says which, or the dtype and `num_labels` if it is None.
         """
-        output = self.bert(input_ids, attention_mask, token_type_ids, position_ids, **options)
-        logits = self.classifier(self.dropout(output.pooler_output))
+        inputs = (input_ids, attention_mask, token_type_ids, position_ids, inputs_embeds)
+        output = self.bert(*inputs, output_attentions, output_hidden_states)
+        logits = self.classifier(self.dropout(output.pooler_output))  # (batch, num_labels)
         loss = None if labels is None else sequence_loss(logits, labels, self.config)
-        return HeadOutput(loss, logits, output.hidden_states, output.attentions)
+        return returned(HeadOutput(loss, logits, output.hidden_states, output.attentions), return_dict)
 
 
 class BertForTokenClassification(BertWithHead):
@@ -158,20 +182,63 @@ class BertForTokenClassification(BertWithHead):
         attention_mask: Tensor | None = None,
         token_type_ids: Tensor | None = None,
         position_ids: Tensor | None = None,
+        inputs_embeds: Tensor | None = None,
         labels: Tensor | None = None,
-        **options: Any,
+        output_attentions: bool | None = None,
+        output_hidden_states: bool | None = None,
+        return_dict: bool | None = None,
     ) -> HeadOutput:
         """Return logits (batch, tokens, num_labels); `labels` (batch, tokens) hold -100 where none is to be learned."""
-        output = self.bert(input_ids, attention_mask, token_type_ids, position_ids, **options)
-        logits = self.classifier(self.dropout(output.last_hidden_state))
+        inputs = (input_ids, attention_mask, token_type_ids, position_ids, inputs_embeds)
+        output = self.bert(*inputs, output_attentions, output_hidden_states)
+        logits = self.classifier(self.dropout(output.last_hidden_state))  # (batch, tokens, num_labels)
         loss = None if labels is None else cross_entropy(logits, labels)
-        return HeadOutput(loss, logits, output.hidden_states, output.attentions)
+        return returned(HeadOutput(loss, logits, output.hidden_states, output.attentions), return_dict)
+
+
+class BertForMultipleChoice(BertWithHead):
+    """Which of several continuations, answers or summaries belongs to a text: one score for each, read off `[CLS]`."""
+
+    pooler = True
+
+    def add_heads(self, config: BertConfig) -> None:
+        self.dropout = classifier_dropout(config)
+        self.classifier = nn.Linear(config.hidden_size, 1)
+
+    def forward(
+        self,
+        input_ids: Tensor | None = None,
+        attention_mask: Tensor | None = None,
+        token_type_ids: Tensor | None = None,
+        position_ids: Tensor | None = None,
+        inputs_embeds: Tensor | None = None,
+        labels: Tensor | None = None,
+        output_attentions: bool | None = None,
+        output_hidden_states: bool | None = None,
+        return_dict: bool | None = None,
+    ) -> HeadOutput:
+        """Return logits (batch, choices); `labels` (batch,) are the numbers of the right choices.
+
+        The inputs are those of `BertModel.forward` with one dimension more: (batch, choices, tokens). States and
+        attentions come back as (batch · choices, ...).
+        """
+        if input_ids is not None:
+            check_form("input_ids", input_ids, "(batch, choices, tokens)")
+        choices = (input_ids if inputs_embeds is None else inputs_embeds).shape[1]
+        inputs = (input_ids, attention_mask, token_type_ids, position_ids, inputs_embeds)
+        rows = (None if part is None else part.flatten(0, 1) for part in inputs)  # each (batch · choices, tokens, ...)
+        output = self.bert(*rows, output_attentions, output_hidden_states)
+        scores = self.classifier(self.dropout(output.pooler_output))  # (batch · choices, 1)
+        logits = scores.view(-1, choices)  # (batch, choices)
+        loss = None if labels is None else cross_entropy(logits, labels)
+        return returned(HeadOutput(loss, logits, output.hidden_states, output.attentions), return_dict)
 
 
 class BertForQuestionAnswering(BertWithHead):
     """Where an answer starts and where it ends, scored at every token."""
 
     def __init__(self, config: BertConfig) -> None:
+        check_config(type(self), config)
         super().__init__(config.replace(num_labels=2))  # start and end; Transformers sizes its head by the config
 
     def add_heads(self, config: BertConfig) -> None:
@@ -183,20 +250,24 @@ class BertForQuestionAnswering(BertWithHead):
         attention_mask: Tensor | None = None,
         token_type_ids: Tensor | None = None,
         position_ids: Tensor | None = None,
+        inputs_embeds: Tensor | None = None,
         start_positions: Tensor | None = None,
         end_positions: Tensor | None = None,
-        **options: Any,
+        output_attentions: bool | None = None,
+        output_hidden_states: bool | None = None,
+        return_dict: bool | None = None,
     ) -> SpanOutput:
         """Return start and end logits (batch, tokens).
 
         `start_positions` and `end_positions` (batch,) are token indices; a position outside the input is ignored.
         """
-        output = self.bert(input_ids, attention_mask, token_type_ids, position_ids, **options)
+        inputs = (input_ids, attention_mask, token_type_ids, position_ids, inputs_embeds)
+        output = self.bert(*inputs, output_attentions, output_hidden_states)
         start, end = self.qa_outputs(output.last_hidden_state).unbind(-1)  # each (batch, tokens)
         loss = None
         if start_positions is not None and end_positions is not None:
             loss = (span_loss(start, start_positions) + span_loss(end, end_positions)) / 2
-        return SpanOutput(loss, start, end, output.hidden_states, output.attentions)
+        return returned(SpanOutput(loss, start, end, output.hidden_states, output.attentions), return_dict)
 
 
 def classifier_dropout(config: BertConfig) -> Dropout:
@@ -206,7 +277,7 @@ def classifier_dropout(config: BertConfig) -> Dropout:
 
 def cross_entropy(logits: Tensor, labels: Tensor) -> Tensor:
     """Mean negative log-likelihood in fp32 over the labels that are not -100; 0, not NaN, if all are."""
-    logits, labels = logits.flatten(0, -2).float(), labels.flatten()
+    logits, labels = logits.flatten(0, -2).float(), labels.flatten()  # (labels, classes), (labels,)
     total = F.cross_entropy(logits, labels, ignore_index=IGNORED, reduction="sum")
     return total / (labels != IGNORED).sum().clamp(min=1)
 

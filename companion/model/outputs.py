@@ -1,14 +1,48 @@
-"""What the models return."""
+"""What the models return: tensors by name, as Transformers names them, also by position."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Iterator
+from dataclasses import dataclass, fields
+from typing import Any, TypeVar
 
+import torch
 from torch import Tensor
 
+Returned = TypeVar("Returned", bound="Output")
 
+
+class Output:
+    """Base of what models return: `output.logits`, `output["logits"]`, and `output[0]`, which skips what is None."""
+
+    def to_tuple(self) -> tuple[Any, ...]:
+        """Return what is not None, in the order of the fields."""
+        return tuple(value for field in fields(self) if (value := getattr(self, field.name)) is not None)
+
+    def __getitem__(self, key: int | slice | str) -> Any:
+        return getattr(self, key) if isinstance(key, str) else self.to_tuple()[key]
+
+    def __iter__(self) -> Iterator[Any]:
+        return iter(self.to_tuple())
+
+    def __len__(self) -> int:
+        return len(self.to_tuple())
+
+
+def exported(cls: type[Returned]) -> type[Returned]:
+    """Let `torch.export`, `torch.onnx` and `torch.utils._pytree` look inside this dataclass."""
+    torch.export.register_dataclass(cls)
+    return cls
+
+
+def returned(output: Returned, return_dict: bool | None) -> Returned:
+    """Return the output, or with `return_dict=False` its tuple, which Transformers' callers may ask for."""
+    return output.to_tuple() if return_dict is False else output
+
+
+@exported
 @dataclass
-class BertModelOutput:
+class BertModelOutput(Output):
     """What `BertModel` returns.
 
     Attributes
@@ -27,8 +61,9 @@ class BertModelOutput:
     attentions: tuple[Tensor, ...] | None = None
 
 
+@exported
 @dataclass
-class HeadOutput:
+class HeadOutput(Output):
     """Output of a model with one head.
 
     Attributes
@@ -36,7 +71,7 @@ class HeadOutput:
     loss : Tensor, (), or None
         If labels were given.
     logits : Tensor
-        Scores before softmax; the last dimension runs over words or labels.
+        Scores before softmax; the last dimension runs over words, labels or choices.
     hidden_states, attentions : tuple of Tensor, or None
         As in `BertModelOutput`.
     """
@@ -47,10 +82,19 @@ class HeadOutput:
     attentions: tuple[Tensor, ...] | None = None
 
 
+@exported
 @dataclass
-class PreTrainingOutput:
-    """Output of `BertForPreTraining`: `prediction_logits` (batch, tokens, vocabulary), `seq_relationship_logits`
-    (batch, 2), and the sum of both losses; `hidden_states` and `attentions` as in `BertModelOutput`.
+class PreTrainingOutput(Output):
+    """Output of `BertForPreTraining`.
+
+    Attributes
+    ----------
+    loss : Tensor, (), or None
+        The sum of both losses, if both kinds of labels were given.
+    prediction_logits : Tensor, (batch, tokens, vocabulary)
+    seq_relationship_logits : Tensor, (batch, 2)
+    hidden_states, attentions : tuple of Tensor, or None
+        As in `BertModelOutput`.
     """
 
     loss: Tensor | None
@@ -60,10 +104,18 @@ class PreTrainingOutput:
     attentions: tuple[Tensor, ...] | None = None
 
 
+@exported
 @dataclass
-class SpanOutput:
-    """Output of `BertForQuestionAnswering`: `start_logits` and `end_logits` (batch, tokens), and the mean of both
-    losses; `hidden_states` and `attentions` as in `BertModelOutput`.
+class SpanOutput(Output):
+    """Output of `BertForQuestionAnswering`.
+
+    Attributes
+    ----------
+    loss : Tensor, (), or None
+        The mean of the losses of start and end, if both positions were given.
+    start_logits, end_logits : Tensor, (batch, tokens)
+    hidden_states, attentions : tuple of Tensor, or None
+        As in `BertModelOutput`.
     """
 
     loss: Tensor | None

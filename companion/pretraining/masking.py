@@ -11,9 +11,8 @@ from functools import lru_cache
 
 import numpy as np
 
+from companion.model.heads import IGNORED
 from companion.pretraining.segments import Batch, PairBatches
-
-IGNORED_LABEL = -100
 
 
 def mask_tokens(
@@ -83,7 +82,7 @@ def mask_tokens(
         chosen = _choose_words(keys, candidate, candidate & is_continuation[input_ids], quota)
     else:
         chosen = _choose_tokens(keys, candidate, quota)
-    labels = np.where(chosen, input_ids, IGNORED_LABEL).astype(np.int64)
+    labels = np.where(chosen, input_ids, IGNORED).astype(np.int64)
     corrupted = input_ids.copy()
     corrupted[chosen & (kinds < mask_share)] = mask_id
     replaced = chosen & (kinds >= mask_share) & (kinds < mask_share + random_share)

@@ -42,9 +42,6 @@ def inputs(seed: int, *shape: int) -> tuple[Tensor, Tensor, Tensor]:
     return tuple(torch.randn(*shape, generator=generator) for _ in range(3))
 
 
-# --- scaled dot product -------------------------------------------------------------------------------------------
-
-
 def test_a_number_worked_by_hand():
     # Scores (1, 0) / √2 = (0.7071, 0); weights e^0.7071 / (e^0.7071 + 1) = 2.0281 / 3.0281 = 0.6698 and 0.3302;
     # their mean of the values 1 and 3 is 0.6698 + 3 · 0.3302 = 1.6605.
@@ -110,9 +107,6 @@ def test_softmax_keeps_its_type_under_autocast_and_sums_in_fp32(device: str):
     torch.testing.assert_close(weights, torch.softmax(scores.float(), dim=-1).bfloat16())
 
 
-# --- masks --------------------------------------------------------------------------------------------------------
-
-
 def test_a_padding_mask_is_true_where_there_is_a_token():
     mask = padding_mask(torch.tensor([[1, 1, 0], [1, 0, 0]]))
     assert (mask.shape, mask.dtype) == ((2, 1, 1, 3), torch.bool)
@@ -134,9 +128,6 @@ def test_a_mask_of_another_form_is_refused_with_its_shape(shape: tuple[int, ...]
 
 def test_a_causal_mask_shows_a_token_itself_and_what_stands_before():
     assert causal_mask(3).tolist() == [[True, False, False], [True, True, False], [True, True, True]]
-
-
-# --- several heads ------------------------------------------------------------------------------------------------
 
 
 def head_by_head(layer: MultiHeadAttention, hidden: Tensor, mask: Tensor | None) -> tuple[Tensor, Tensor]:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import logging
 import os
-import pickle
 from pathlib import Path
 
 import pytest
@@ -16,10 +15,11 @@ from torch import nn
 
 import companion
 from companion.config import BertConfig
-from companion.model import checkpoints
-from companion.model.checkpoints import from_transformers, load_weights, read_weights, to_transformers
+from companion.model.checkpoints import load_weights, read_weights
 from companion.model.encoder import BertModel
 from companion.model.heads import BertForMaskedLM, BertForPreTraining, BertForSequenceClassification
+from companion.model.names import from_transformers, to_transformers
+from tests.models import IDS, MASK, assert_same_outputs, make, outputs
 
 CLASSES = [
     "BertModel",
@@ -28,30 +28,8 @@ CLASSES = [
     "BertForSequenceClassification",
     "BertForTokenClassification",
     "BertForQuestionAnswering",
+    "BertForMultipleChoice",
 ]
-IDS = torch.tensor([[2, 7, 30, 9], [4, 4, 0, 0]])
-MASK = torch.tensor([[1, 1, 1, 1], [1, 1, 0, 0]])
-
-
-def make(cls: type[nn.Module], config: BertConfig, seed: int = 0) -> nn.Module:
-    """Build a model whose every parameter is random, biases and norms too."""
-    torch.manual_seed(seed)
-    model = cls(config)
-    for parameter in model.parameters():
-        parameter.data = parameter.data + 0.2 * torch.randn(parameter.shape)
-    return model.eval()
-
-
-def outputs(model: nn.Module) -> list[torch.Tensor]:
-    """Return every tensor that a model puts out, ours or theirs."""
-    result = model(input_ids=IDS, attention_mask=MASK)
-    values = result.values() if isinstance(result, dict) else vars(result).values()
-    return [value for value in values if isinstance(value, torch.Tensor)]
-
-
-def assert_same_outputs(first: nn.Module, second: nn.Module) -> None:
-    for a, b in zip(outputs(first), outputs(second), strict=True):
-        torch.testing.assert_close(a, b, atol=1e-5, rtol=1e-5)
 
 
 def rewrite(folder: Path, change: object) -> None:
@@ -63,9 +41,6 @@ def rewrite(folder: Path, change: object) -> None:
 def saved(tmp_path: Path, small_config: BertConfig) -> Path:
     make(BertForPreTraining, small_config).save_pretrained(tmp_path / "saved")
     return tmp_path / "saved"
-
-
-# --- Transformers, both ways --------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("name", CLASSES)
@@ -100,6 +75,7 @@ def test_another_head_opens_the_same_encoder_and_says_what_is_new(saved: Path, c
         "BertForSequenceClassification": ["classifier.weight", "classifier.bias"],
         "BertForTokenClassification": ["classifier.weight", "classifier.bias"],
         "BertForQuestionAnswering": ["qa_outputs.weight", "qa_outputs.bias"],
+        "BertForMultipleChoice": ["classifier.weight", "classifier.bias"],
     }[name]
     messages = [record.getMessage() for record in caplog.records if record.name == "companion.model.checkpoints"]
     assert len(messages) == bool(new)
@@ -162,9 +138,6 @@ def test_names_map_one_to_one_there_and_back(small_config: BertConfig):
         assert list(from_transformers(theirs)) == list(state)
 
 
-# --- files of other times and kinds -------------------------------------------------------------------------------
-
-
 def test_a_first_release_file_with_gamma_and_beta_and_redundant_tensors_is_read(saved: Path):
     before = outputs(BertForPreTraining.from_pretrained(saved))
 
@@ -209,7 +182,7 @@ class Malicious:
 def test_a_pickle_that_would_run_code_is_refused_and_runs_none(saved: Path):
     (saved / "model.safetensors").unlink()
     torch.save({"bert.embeddings.word_embeddings.weight": Malicious(saved / "ran")}, saved / "pytorch_model.bin")
-    with pytest.raises(pickle.UnpicklingError, match="mkdir"):
+    with pytest.raises(ValueError, match=r"pytorch_model.bin is a pickle that would run code when opened \(.*mkdir"):
         BertForPreTraining.from_pretrained(saved)
     assert not (saved / "ran").exists()
     torch.load(saved / "pytorch_model.bin", weights_only=False)
@@ -245,9 +218,6 @@ def test_a_folder_without_weights_is_refused_by_name(saved: Path):
         BertForPreTraining.from_pretrained(saved)
     with pytest.raises(FileNotFoundError, match="holds no weights"):
         read_weights(saved)
-
-
-# --- what does not fit --------------------------------------------------------------------------------------------
 
 
 def test_missing_unexpected_and_misshapen_weights_are_all_named(saved: Path):
@@ -290,40 +260,98 @@ def test_a_model_of_another_architecture_is_refused(saved: Path):
         BertModel.from_pretrained(saved)
 
 
-# --- saving -------------------------------------------------------------------------------------------------------
+@pytest.mark.parametrize(
+    "prefix", ["module.", "_orig_mod.", "base_model.", "module._orig_mod.", "_orig_mod.module.", "model.", "bert."]
+)
+def test_what_wrappers_put_before_the_names_is_taken_off(saved: Path, prefix: str):
+    whole = BertForPreTraining.from_pretrained(saved)
+
+    def wrapped(state: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+        if prefix == "bert.":  # one layer compiled by itself
+            return {name.replace("encoder.layer.1.", "encoder.layer.1._orig_mod."): t for name, t in state.items()}
+        return {prefix + name: tensor for name, tensor in state.items()}
+
+    rewrite(saved, wrapped)
+    assert_same_outputs(BertForPreTraining.from_pretrained(saved), whole)
+    assert_same_outputs(BertModel.from_pretrained(saved), whole.bert)
 
 
-def test_saving_replaces_the_weights_and_keeps_what_else_lies_there(saved: Path, small_config: BertConfig):
-    (saved / "vocab.txt").write_text("[PAD]\n")
-    (saved / "checkpoint" / "deep").mkdir(parents=True)
-    (saved / "checkpoint" / "config.json").write_text("the checkpoint's own")
-    (saved / "checkpoint" / "deep" / "state.bin").write_bytes(b"state")
-    (saved / "latest").symlink_to("checkpoint")
-    (saved / "pytorch_model.bin").write_bytes(b"of the old model")
-    (saved / "model.safetensors.index.json").write_text("{}")
-    other = make(BertForPreTraining, small_config, seed=1)
-    other.save_pretrained(saved)
-    assert_same_outputs(BertForPreTraining.from_pretrained(saved), other)
-    assert (saved / "vocab.txt").read_text() == "[PAD]\n"
-    assert (saved / "checkpoint" / "config.json").read_text() == "the checkpoint's own"
-    assert (saved / "checkpoint" / "deep" / "state.bin").read_bytes() == b"state"
-    assert os.readlink(saved / "latest") == "checkpoint"
-    found = {entry.name for entry in saved.iterdir()}
-    assert found == {"config.json", "model.safetensors", "vocab.txt", "checkpoint", "latest"}
-    assert [entry.name for entry in saved.parent.iterdir()] == ["saved"]
+def test_a_network_saved_by_its_own_wrapper_opens(tmp_path: Path, small_config: BertConfig):
+    model = make(BertModel, small_config)
+    model.save_pretrained(tmp_path)
+    (tmp_path / "model.safetensors").unlink()
+    torch.save(nn.DataParallel(model).state_dict(), tmp_path / "pytorch_model.bin")
+    assert_same_outputs(BertModel.from_pretrained(tmp_path), model)
 
 
-def test_a_disk_that_fills_up_while_saving_keeps_the_old_model(saved: Path, small_config, monkeypatch):
-    (saved / "vocab.txt").write_text("[PAD]\n")
-    before = BertForPreTraining.from_pretrained(saved)
+@pytest.mark.parametrize("name", ["loss_fct.weight", "crf.transitions", "module.loss_fct.weight"])
+def test_what_was_trained_beside_the_network_is_a_warning(saved: Path, caplog, name: str):
+    whole = BertForPreTraining.from_pretrained(saved)
+    rewrite(saved, lambda state: state | {name: torch.zeros(3)})
+    with caplog.at_level(logging.WARNING):
+        assert_same_outputs(BertForPreTraining.from_pretrained(saved), whole)
+    assert f"also holds {name.removeprefix('module.')}, which BertForPreTraining does not have" in caplog.text
+    theirs = transformers.BertForPreTraining.from_pretrained(saved)
+    assert_same_outputs(theirs.eval(), whole)
 
-    def half(state: object, path: Path, **options: object) -> None:
-        path.write_bytes(b"half a file")
-        raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(checkpoints, "save_file", half)
-    with pytest.raises(OSError, match="No space left"):
-        make(BertForPreTraining, small_config, seed=1).save_pretrained(saved)
-    assert_same_outputs(BertForPreTraining.from_pretrained(saved), before)
-    assert (saved / "vocab.txt").read_text() == "[PAD]\n"
-    assert [entry.name for entry in saved.parent.iterdir()] == ["saved"]
+def test_a_message_names_five_weights_and_the_number_of_the_others(saved: Path):
+    rewrite(saved, lambda state: {f"roberta.{name}": tensor for name, tensor in state.items()})
+    with pytest.raises(ValueError, match=r"missing: bert.embeddings.*; and \d+ more\. Compare") as caught:
+        BertForPreTraining.from_pretrained(saved)
+    assert len(str(caught.value)) < 600
+
+
+@pytest.mark.parametrize("kept", ["cls.predictions.bias", "cls.predictions.decoder.bias"])
+def test_the_bias_of_the_decoder_is_found_under_either_name(saved: Path, kept: str):
+    whole = BertForPreTraining.from_pretrained(saved)
+
+    def one_name(state: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+        return {name: tensor for name, tensor in state.items() if name != "cls.predictions.bias"} | {
+            kept: state["cls.predictions.bias"]
+        }
+
+    rewrite(saved, one_name)
+    assert_same_outputs(BertForPreTraining.from_pretrained(saved), whole)
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"version https://git-lfs.github.com/spec/v1\noid sha256:12\nsize 3\n", "is a Git LFS pointer.*git lfs pull"),
+        (b"<!DOCTYPE html>\n<html>Not found</html>", "is a web page, not the file"),
+        (b"", "is empty; fetch or write it again"),
+        (b"no weights at all, but longer than the eight bytes of a header", "is cut short, damaged or of another kind"),
+        (None, r"is cut short, damaged or of another kind \(\d+ bytes\); fetch"),
+    ],
+)
+@pytest.mark.parametrize("file", ["model.safetensors", "pytorch_model.bin"])
+def test_a_file_of_weights_that_is_none_is_named_with_what_it_is(saved: Path, file: str, content: bytes, message: str):
+    if file.endswith("bin"):
+        torch.save(load_file(saved / "model.safetensors"), saved / file)
+        (saved / "model.safetensors").unlink()
+    whole = (saved / file).read_bytes()
+    (saved / file).write_bytes(whole[: len(whole) // 2] if content is None else content)
+    with pytest.raises(ValueError, match=rf"{file} {message}"):
+        BertForPreTraining.from_pretrained(saved)
+
+
+def test_a_pickle_of_something_else_is_refused(saved: Path):
+    (saved / "model.safetensors").unlink()
+    torch.save([torch.zeros(3)], saved / "pytorch_model.bin")
+    with pytest.raises(ValueError, match="a mapping of names to tensors"):
+        BertModel.from_pretrained(saved)
+
+
+def test_a_shard_that_is_missing_is_named(saved: Path):
+    weights = {"weight_map": {"a": "model-00001-of-00001.safetensors"}}
+    (saved / "model.safetensors").unlink()
+    (saved / "model.safetensors.index.json").write_text(json.dumps(weights))
+    with pytest.raises(FileNotFoundError, match="model-00001-of-00001.safetensors"):
+        BertModel.from_pretrained(saved)
+
+
+def test_a_release_of_google_with_its_own_name_of_the_config_opens(saved: Path):
+    whole = BertForPreTraining.from_pretrained(saved)
+    (saved / "config.json").rename(saved / "bert_config.json")
+    assert_same_outputs(BertForPreTraining.from_pretrained(saved), whole)

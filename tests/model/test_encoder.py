@@ -38,9 +38,6 @@ def norm(values: Tensor, layer: nn.LayerNorm, eps: float) -> Tensor:
     return layer.weight * centred / torch.sqrt((centred**2).mean(-1, keepdim=True) + eps) + layer.bias
 
 
-# --- parts --------------------------------------------------------------------------------------------------------
-
-
 @pytest.mark.parametrize(
     ("name", "at_one", "at_minus_one"),
     [("gelu", 0.8413447, -0.1586553), ("gelu_new", 0.8411920, -0.1588080), ("relu", 1.0, 0.0)],
@@ -78,9 +75,6 @@ def test_the_pooler_is_tanh_of_a_dense_layer_on_the_first_token_alone(small_conf
     torch.testing.assert_close(pooler(hidden), expected)
 
 
-# --- the published sizes ------------------------------------------------------------------------------------------
-
-
 def parameters_by_formula(layers: int, hidden: int, vocabulary: int = 30522) -> int:
     """Embeddings and their norm; a layer's four square maps, its 4x feed-forward and two norms; the pooler."""
     embeddings = (vocabulary + 512 + 2) * hidden + 2 * hidden
@@ -108,9 +102,6 @@ def test_pre_training_adds_its_heads_and_shares_the_vocabulary_matrix():
     assert total == parameters_by_formula(12, 768) + masked_language + next_sentence == 110_106_428
 
 
-# --- initialisation -----------------------------------------------------------------------------------------------
-
-
 @pytest.mark.parametrize("std", [0.02, 0.1])
 def test_weights_start_with_the_std_of_the_config_and_biases_at_zero(std: float):
     torch.manual_seed(0)
@@ -124,9 +115,6 @@ def test_weights_start_with_the_std_of_the_config_and_biases_at_zero(std: float)
             assert abs(parameter.mean().item() / std) < 6 / math.sqrt(parameter.numel()), name
     assert (model.bert.embeddings.tokens.weight[0] == 0).all()
     assert (model.bert.embeddings.tokens.weight[1] != 0).all()
-
-
-# --- the whole ----------------------------------------------------------------------------------------------------
 
 
 def test_the_layers_are_applied_in_order_and_all_states_are_returned(model: BertModel):

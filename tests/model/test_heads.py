@@ -12,6 +12,7 @@ from torch.nn import functional as F
 from companion.config import BertConfig
 from companion.model.heads import (
     BertForMaskedLM,
+    BertForMultipleChoice,
     BertForPreTraining,
     BertForQuestionAnswering,
     BertForSequenceClassification,
@@ -38,9 +39,6 @@ def make(cls: type[nn.Module], config: BertConfig, **changes: object) -> nn.Modu
     for parameter in model.parameters():
         parameter.data = parameter.data + 0.2 * torch.randn(parameter.shape)
     return model.eval()
-
-
-# --- cross-entropy ------------------------------------------------------------------------------------------------
 
 
 def test_cross_entropy_is_the_mean_over_the_labels_that_count():
@@ -70,9 +68,6 @@ def test_the_sum_is_in_fp32_even_where_logits_are_not():
     loss = cross_entropy(logits, labels)
     assert loss.dtype == torch.float32
     torch.testing.assert_close(loss, F.cross_entropy(logits.float(), labels))
-
-
-# --- pre-training -------------------------------------------------------------------------------------------------
 
 
 def test_word_logits_are_products_with_the_word_vectors_plus_a_bias(small_config: BertConfig):
@@ -127,9 +122,6 @@ def test_the_next_sentence_is_read_off_the_pooled_first_token(small_config: Bert
     pooled = model.bert(IDS).pooler_output
     expected = pooled @ model.nsp_head.weight.T + model.nsp_head.bias
     torch.testing.assert_close(model(IDS).seq_relationship_logits, expected)
-
-
-# --- classification -----------------------------------------------------------------------------------------------
 
 
 def test_a_text_is_classified_by_its_pooled_first_token(small_config: BertConfig):
@@ -197,9 +189,6 @@ def test_the_classifier_has_its_own_dropout_or_that_of_the_layers(small_config: 
     assert not torch.allclose(model.train()(IDS).logits, model(IDS).logits)
 
 
-# --- questions ----------------------------------------------------------------------------------------------------
-
-
 def test_start_and_end_are_two_scores_a_token_and_their_losses_are_averaged(small_config: BertConfig):
     model = make(BertForQuestionAnswering, small_config)
     output = model(IDS, start_positions=torch.tensor([0, 2, 1]), end_positions=torch.tensor([3, 2, 1]))
@@ -212,14 +201,30 @@ def test_start_and_end_are_two_scores_a_token_and_their_losses_are_averaged(smal
     assert model(IDS, start_positions=torch.tensor([0, 2, 1])).loss is None
 
 
+def test_a_choice_is_scored_by_its_own_pooled_first_token(small_config: BertConfig):
+    model = make(BertForMultipleChoice, small_config)
+    rows = torch.stack([IDS, IDS.flip(1)], dim=1)  # (3 texts, 2 choices, 4 tokens)
+    mask = torch.ones_like(rows)
+    mask[0, 1, 3] = 0
+    output = model(rows, mask, labels=torch.tensor([0, 1, 1]))
+    for text in range(3):
+        for choice in range(2):
+            pooled = model.bert(rows[text, choice][None], mask[text, choice][None]).pooler_output
+            score = pooled @ model.classifier.weight.T + model.classifier.bias
+            torch.testing.assert_close(output.logits[text, choice], score[0, 0], atol=1e-5, rtol=1e-5)
+    chances = output.logits.log_softmax(1)
+    torch.testing.assert_close(output.loss, -(chances[0, 0] + chances[1, 1] + chances[2, 1]) / 3)
+    vectors = model.bert.embeddings.tokens(rows)
+    torch.testing.assert_close(model(inputs_embeds=vectors, attention_mask=mask).logits, output.logits)
+    with pytest.raises(ValueError, match=r"input_ids has the shape \(3, 4\); it must be \(batch, choices, tokens\)"):
+        model(IDS)
+
+
 def test_a_position_outside_the_input_counts_for_nothing():
     logits = torch.randn(4, 6, generator=torch.Generator().manual_seed(0))
     expected = -(logits[0].log_softmax(0)[5] + logits[3].log_softmax(0)[0]) / 2
     torch.testing.assert_close(span_loss(logits, torch.tensor([5, 6, -1, 0])), expected)
     assert span_loss(logits, torch.tensor([6, 7, -1, -100])).item() == 0.0
-
-
-# --- all ----------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("cls", MODELS)

@@ -16,8 +16,9 @@ from torch import Tensor, nn
 
 import companion
 from companion.config import BertConfig
-from companion.model.checkpoints import from_transformers, load_weights
+from companion.model.checkpoints import load_weights
 from companion.model.encoder import BertModel
+from companion.model.names import from_transformers
 
 TOLERANCE = 1e-5  # absolute, in fp32; of gradients relative, as `gradient_difference` defines it
 MODELS = (
@@ -27,13 +28,11 @@ MODELS = (
     "BertForSequenceClassification",
     "BertForTokenClassification",
     "BertForQuestionAnswering",
+    "BertForMultipleChoice",
 )
 SEEDS = range(4)
-BATCH, TOKENS = 4, 11
+BATCH, TOKENS, CHOICES = 4, 11, 2
 INPUTS = ("ids alone", "padded right", "padded left", "segments", "positions", "everything")
-
-
-# --- random models and inputs -------------------------------------------------------------------------------------
 
 
 def random_config(seed: int) -> transformers.BertConfig:
@@ -117,10 +116,8 @@ def random_labels(name: str, config: transformers.BertConfig, seed: int) -> dict
             "start_positions": draw(TOKENS + 1, BATCH),
             "end_positions": draw(TOKENS + 1, BATCH),
         },
+        "BertForMultipleChoice": {"labels": draw(CHOICES, BATCH // CHOICES)},
     }[name]
-
-
-# --- differences --------------------------------------------------------------------------------------------------
 
 
 @dataclass
@@ -196,7 +193,10 @@ def parity(name: str, seed: int, kind: str, ours_by_hand: bool, implementation: 
     fused kernel. Theirs is `"eager"` or `"sdpa"`; only the first returns the weights.
     """
     ours, theirs = pair(name, seed, implementation)
-    inputs = random_inputs(kind, theirs.config, seed) | random_labels(name, theirs.config, seed)
+    inputs = random_inputs(kind, theirs.config, seed)
+    if name == "BertForMultipleChoice":
+        inputs = {part: values.unflatten(0, (-1, CHOICES)) for part, values in inputs.items()}
+    inputs |= random_labels(name, theirs.config, seed)
     weights = ours_by_hand and implementation == "eager"
     return compare(ours.train(ours_by_hand), theirs, inputs, attentions=weights)
 
@@ -251,9 +251,6 @@ def test_a_wrong_configuration_is_seen(spoil: dict[str, object]):
     inputs = random_inputs("everything", theirs.config, 0)
     assert max(compare(ours, theirs, inputs, attentions=False).values.values()) <= TOLERANCE
     assert max(compare(wrong, theirs, inputs, attentions=False).values.values()) > TOLERANCE
-
-
-# --- the table ----------------------------------------------------------------------------------------------------
 
 
 def parity_table(seeds: range = SEEDS) -> dict[str, Difference]:

@@ -52,9 +52,6 @@ def reference(tokenizer, tmp_path_factory):
     return transformers.BertTokenizer.from_pretrained(folder)
 
 
-# ---- rows by hand
-
-
 def test_a_batch_by_hand():
     batch = DIGITS(["1 2 3", "4"])
     assert list(batch) == ["input_ids", "attention_mask", "token_type_ids"]
@@ -138,9 +135,6 @@ def test_texts_may_come_in_any_container():
     assert DIGITS([])["input_ids"].shape == (0, 0)
 
 
-# ---- ids and tokens
-
-
 def test_ids_and_tokens():
     assert (DIGITS.pad_id, DIGITS.unk_id, DIGITS.cls_id, DIGITS.sep_id, DIGITS.mask_id) == (PAD, UNK, CLS, SEP, MASK)
     assert DIGITS.special_ids == {0, 1, 2, 3, 4}
@@ -168,9 +162,6 @@ def test_a_tokenizer_can_be_pickled(tokenizer):
     copy = pickle.loads(pickle.dumps(tokenizer))
     assert copy.encode_batch(HARD_TEXTS) == tokenizer.encode_batch(HARD_TEXTS)
     assert copy.vocabulary == tokenizer.vocabulary
-
-
-# ---- identity with the teaching implementation
 
 
 def test_ids_are_those_of_wordpiece_on_real_text(tokenizer):
@@ -203,9 +194,6 @@ texts = st.lists(pieces, max_size=30).map("".join)
 @given(texts)
 def test_ids_are_those_of_wordpiece_on_any_text(tokenizer, text):
     assert tokenizer.encode(text) == WordPiece(tokenizer.vocabulary).encode(text)
-
-
-# ---- identity with Transformers
 
 
 def rows_of_reference(encoding) -> dict:
@@ -321,9 +309,6 @@ def test_words_given_as_lists_as_in_transformers(tokenizer, reference):
     assert ours == theirs
 
 
-# ---- properties
-
-
 @settings(deadline=None)
 @given(texts)
 def test_offsets_point_at_the_token(tokenizer, text):
@@ -369,9 +354,6 @@ def test_decoding_gives_the_words_back(tokenizer, words):
     text = " ".join(words)
     assert tokenizer.unk_id not in tokenizer.encode(text)
     assert tokenizer.decode(tokenizer.encode(text)) == " ".join(basic_tokenize(text))
-
-
-# ---- files
 
 
 def test_saving_and_loading(tokenizer, tmp_path):
@@ -442,9 +424,6 @@ def test_folders_that_hold_no_bert_tokenizer(tmp_path):
     (tmp_path / "tokenizer.json").write_text(json.dumps({"model": {"type": "BPE", "vocab": {}}, "normalizer": None}))
     with pytest.raises(ValueError, match="holds a BPE model with prefix '##' and normalizer None"):
         Tokenizer.from_pretrained(tmp_path)
-
-
-# ---- errors
 
 
 @pytest.mark.parametrize(

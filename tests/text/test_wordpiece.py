@@ -68,9 +68,6 @@ def settled_characters() -> list[str]:
     return [c for c in every if old.category(c) == unicodedata.category(c) != "Cn"]
 
 
-# ---- text to words
-
-
 @pytest.mark.parametrize(
     ("text", "words"),
     [
@@ -146,9 +143,6 @@ def test_words_hold_no_space_and_stay_as_they_are(text):
 def test_basic_tokenize_refuses_what_is_no_text():
     with pytest.raises(TypeError, match=r"text is float \(nan\); every text must be a str"):
         basic_tokenize(float("nan"))
-
-
-# ---- words to a vocabulary
 
 
 def test_training_by_hand():
@@ -252,9 +246,6 @@ def test_progress_is_shown_only_when_asked_for(capsys):
     assert capsys.readouterr() == ("", "")
     train_wordpiece(HUGS, 20, progress=True)
     assert "20/20" in capsys.readouterr().err
-
-
-# ---- words to ids
 
 
 VOCABULARY = [*SPECIAL_TOKENS, "un", "##aff", "##able", "##a", "aff", "able", "!", "你"]
