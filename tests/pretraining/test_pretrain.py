@@ -270,4 +270,4 @@ def test_errors_are_one_line_with_status_2(tmp_path, text):
     assert run("pretrain", tmp_path / "missing.txt", "--output", tmp_path / "run").exit_code == 2
     assert run("predict", tmp_path, input=os.linesep).exit_code == 2
     result = run("finetune", "reviews", "--output", tmp_path / "out", "--label", "verdict")
-    assert result.exit_code == 2 and "column 'verdict' is not in the data" in result.output
+    assert result.exit_code == 2 and "column 'verdict' is not in " in result.output
