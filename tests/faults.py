@@ -271,7 +271,7 @@ FAULTS = [
     Fault(
         "regression head not scaled back",
         "finetuning/regressor.py",
-        "scale_head(model.classifier, mean, deviation)",
+        'scale_head(model.classifier, targets.learned["mean_"], targets.learned["deviation_"])',
         "pass",
         "regressor",
     ),

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import random
 from collections.abc import Callable, Mapping
+from pathlib import Path
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from companion.config import BertConfig
+from companion.model.encoder import BertModel
 from companion.model.heads import IGNORED, BertForMaskedLM
+from companion.support.devices import generators_kept, seed_everything
+from companion.text.tokenizer import Tokenizer
 from companion.training.loop import History, train
 from companion.training.objective import Sums
 from companion.training.settings import TrainingSettings
@@ -81,3 +86,27 @@ def assert_same_run(found: tuple[nn.Module, History], expected: tuple[nn.Module,
     assert_same_weights(found[0], expected[0])
     assert without_time(found[1]) == without_time(expected[1])
     assert found[1].finished and found[1].step == expected[1].step
+
+
+FILLERS = "the alpha beta gamma delta who".split()
+WORDS = [*FILLERS, *"good bad red blue green".split()]
+
+
+def save_tiny(folder: Path, positions: int = 48, words: str = " ".join(WORDS)) -> Path:
+    """Save a very small BERT with random weights and a tokenizer that knows the words; return its folder."""
+    tokenizer = Tokenizer.train([words] * 9, vocab_size=150, max_length=positions)
+    sizes = {"hidden_size": 32, "num_attention_heads": 2, "intermediate_size": 64, "max_position_embeddings": positions}
+    with generators_kept():
+        seed_everything(7)
+        BertModel(BertConfig.preset("tiny", vocab_size=tokenizer.vocab_size, **sizes)).save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    return folder
+
+
+def keyword_texts(count: int, seed: int = 0) -> tuple[list[str], list[str]]:
+    """Make texts whose label is the word "good" or "bad" somewhere in them."""
+    generator = random.Random(seed)
+    words = [[*generator.choices(FILLERS, k=generator.randint(1, 8)), ("good", "bad")[i % 2]] for i in range(count)]
+    for text in words:
+        generator.shuffle(text)
+    return [" ".join(text) for text in words], [("positive", "negative")[i % 2] for i in range(count)]

@@ -43,7 +43,7 @@ def finetune(
             from_scratch=from_scratch,
             precision=precision,
             device=device,
-            seed=seed,
+            random_state=seed,
             progress=progress,
             **options,
         )

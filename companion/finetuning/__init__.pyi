@@ -1,2 +1,3 @@
 from .classifier import TextClassifier as TextClassifier
+from .loading import load as load
 from .regressor import TextRegressor as TextRegressor

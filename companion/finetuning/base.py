@@ -1,40 +1,48 @@
-"""What the fine-tuned estimators share: parameters, a pre-trained network under a new head, prediction, saving."""
+"""What every fine-tuned estimator is: parameters, a pre-trained network under a new head, fit, predict, save, load."""
 
 from __future__ import annotations
 
-import json
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, ClassVar, Self, TypeVar
+from typing import Any, ClassVar, Self
 
 import numpy as np
 from sklearn.base import BaseEstimator
-from sklearn.utils.metadata_routing import UNUSED
+from sklearn.utils import check_random_state
 from sklearn.utils.validation import check_is_fitted
-from torch import Tensor
 
 from companion.config import BertConfig
-from companion.finetuning.texts import Texts, encode_texts
-from companion.model.checkpoints import WEIGHT_FILES, load_weights, read_weights
-from companion.model.heads import BertForSequenceClassification, BertWithHead
-from companion.model.names import from_transformers
-from companion.support.devices import best_device, generators_kept, process_count, seed_everything
-from companion.support.files import atomic_folder
+from companion.finetuning.new_head import default_learning_rate, with_new_head
+from companion.finetuning.saved import read_network, read_saved, write_saved
+from companion.finetuning.stopping import EarlyStopping
+from companion.finetuning.targets import Targets, split_indices
+from companion.finetuning.texts import encode_texts, read_texts, warn_of_truncation
+from companion.model.heads import BertWithHead
+from companion.support.devices import best_device, precision_for, process_count
 from companion.support.locate import locate
+from companion.support.require import boolean, integer, number, refuse, require
 from companion.text.tokenizer import Tokenizer
 from companion.training.batching import GroupedBatches, Rows
 from companion.training.inference import predict_rows
 from companion.training.loop import train
-from companion.training.objective import Objective
+from companion.training.objective import HeadObjective, Objective
 from companion.training.settings import TrainingSettings
 
-Model = TypeVar("Model", bound=BertWithHead)
-HIGHEST_LEARNING_RATE = 3e-4
-WRITTEN = {"config.json", WEIGHT_FILES[0], "vocab.txt", "tokenizer.json", "tokenizer_config.json"}
+NOT_FITTED = "this %(name)s is not fitted yet; call fit(texts, labels) or load(folder)"
 
 
 class FineTuned(BaseEstimator):
-    """The parameters of every fine-tuned estimator and what follows from them; `TextClassifier` describes each."""
+    """The base of all estimators; `TextClassifier` describes the parameters.
+
+    A new estimator names its `MODEL` and the `KINDS` of network that it opens, and defines four methods: `_targets`,
+    `_encode`, `_decode` and `_score_validation`. Where a text gives several rows, a column `sample` holds the index of
+    the text for every row. Columns that are neither inputs of the encoder nor `LABELS` are there for `_decode`.
+    """
+
+    MODEL: ClassVar[type[BertWithHead]]
+    KINDS: ClassVar[tuple[str | None, ...]] = (None,)  # the `problem_type`s of the networks that it opens
+    INPUTS: ClassVar[tuple[str, ...]] = ("input_ids", "token_type_ids")
+    LABELS: ClassVar[tuple[str, ...]] = ("labels",)
 
     def __init__(
         self,
@@ -47,7 +55,10 @@ class FineTuned(BaseEstimator):
         warmup_share: float = 0.1,
         weight_decay: float = 0.01,
         dropout: float | None = None,
-        seed: int = 0,
+        early_stopping: bool = False,
+        validation_fraction: float = 0.1,
+        n_iter_no_change: int = 2,
+        random_state: int | np.random.RandomState | None = 0,
         device: str | None = None,
         precision: str | None = None,
         from_scratch: bool = False,
@@ -61,21 +72,130 @@ class FineTuned(BaseEstimator):
         self.warmup_share = warmup_share
         self.weight_decay = weight_decay
         self.dropout = dropout
-        self.seed = seed
+        self.early_stopping = early_stopping
+        self.validation_fraction = validation_fraction
+        self.n_iter_no_change = n_iter_no_change
+        self.random_state = random_state
         self.device = device
         self.precision = precision
         self.from_scratch = from_scratch
         self.progress = progress
 
-    def _start(self, model_class: type[Model], **changes: Any) -> tuple[Model, Tokenizer]:
+    # What a new estimator defines.
+
+    def _targets(self, labels: Any, count: int, learned: Mapping[str, Any] | None = None) -> Targets:
+        """Return the labels of `count` texts as targets; those of a validation set must be among what was `learned`."""
+        raise NotImplementedError
+
+    def _encode(self, tokenizer: Tokenizer, items: list[Any], targets: Targets | None = None) -> Rows:
+        """Return the rows of texts and, where there are targets, their labels; here, one row per text or pair."""
+        return encode_texts(tokenizer, items, self.max_length) | ({} if targets is None else targets.columns)
+
+    def _decode(self, outputs: Any, rows: Rows, items: list[Any]) -> Any:
+        """Return the predictions for texts, given what the network gives for their rows."""
+        raise NotImplementedError
+
+    def _score_validation(self, targets: Targets, outputs: Any, rows: Rows, items: list[Any]) -> dict[str, float]:
+        """Return what to log after an epoch: `validation_loss`, by which early stopping goes, and others."""
+        raise NotImplementedError
+
+    # What it may replace.
+
+    def _read(self, name: str, texts: Any) -> list[Any]:
+        """Return texts, or pairs of texts, as a list."""
+        return read_texts(name, texts)
+
+    def _objective(self, config: BertConfig) -> Objective:
+        """Return what is trained for: the loss of the head."""
+        return HeadObjective("loss")
+
+    def _outputs(self, model: Any, rows: Rows, tokenizer: Tokenizer) -> Any:
+        """Return what the network gives for every row: logits, (rows, ...), in fp32, on the CPU."""
+        inputs = {name: rows[name] for name in self.INPUTS}
+        options = {"batch_size": self.batch_size, "pad_id": tokenizer.pad_id, "precision": self.precision}
+        return predict_rows(model, inputs, **options)
+
+    def _finish(self, model: Any, targets: Targets) -> None:
+        """Change the trained network into the one that predicts."""
+
+    # Fit.
+
+    def fit(self, X: Any, y: Any, sample_weight: Any = None, validation: tuple[Any, Any] | None = None) -> Self:  # noqa: N803
+        """Train on labelled texts.
+
+        Parameters
+        ----------
+        X : iterable of str, or of (str, str)
+            Texts, or pairs of texts: a list, generator, array, pandas Series or column of a data set; pairs also as an
+            array or DataFrame of two columns.
+        y : iterable
+            One label per text.
+        sample_weight : iterable of float, (texts,), optional
+            How much each text counts in the loss; only their ratios matter.
+        validation : (X, y), optional
+            Measured on after every epoch.
+
+        Raises
+        ------
+        TypeError
+            If an item is not a str or a pair of str; names its index.
+        ValueError
+            If nothing is given, the counts differ, a label or a parameter is not allowed, or a label of `validation` is
+            new.
+        KeyboardInterrupt
+            If the training was stopped; the estimator is then as it was before.
+        """
+        seed = self._check_parameters()
+        items = self._read("X", X)
+        targets = self._targets(y, len(items)).weighted(sample_weight, len(items))
+        (items, targets), held_out = self._held_out(items, targets, validation, seed)
+        model, tokenizer = self._start(seed, **targets.config)
+        rows = self._encode(tokenizer, items, targets)
+        warn_of_truncation(tokenizer, items, rows, self.max_length)
+        self._train(model, tokenizer, rows, targets, held_out, seed)
+        self._finish(self.model_, targets)
+        self.pairs_ = isinstance(items[0], tuple)
+        for name, value in targets.learned.items():
+            setattr(self, name, value)
+        return self
+
+    def _check_parameters(self) -> int:
+        """Raise a ValueError that names a parameter that is not allowed; return the seed."""
+        integer("epochs", self.epochs, 1)
+        integer("batch_size", self.batch_size, 1)
+        integer("max_length", self.max_length, 3)
+        integer("n_iter_no_change", self.n_iter_no_change, 1)
+        number("warmup_share", self.warmup_share, "a share in [0, 1]", minimum=0, maximum=1)
+        number("weight_decay", self.weight_decay, minimum=0)
+        number("validation_fraction", self.validation_fraction, "a share in (0, 1)", above=0, below=1)
+        if self.learning_rate is not None:
+            number("learning_rate", self.learning_rate, "None or a number above 0", above=0)
+        if self.dropout is not None:
+            number("dropout", self.dropout, "None or a probability in [0, 1)", minimum=0, below=1)
+        for name in ("early_stopping", "from_scratch", "progress"):
+            boolean(name, getattr(self, name))
+        precision_for(best_device(self.device), self.precision)
+        return seed_from(self.random_state)
+
+    def _held_out(self, items: list[Any], targets: Targets, validation: Any, seed: int) -> tuple[tuple, tuple | None]:
+        """Return what to train on and what to validate on, each as texts and targets."""
+        if validation is not None:
+            allowed = "None or a tuple of texts and their labels: validation=(X, y)"
+            require("validation", validation, isinstance(validation, tuple | list) and len(validation) == 2, allowed)
+            texts = self._read("validation[0]", validation[0])
+            return (items, targets), (texts, self._targets(validation[1], len(texts), targets.learned))
+        if not self.early_stopping:
+            return (items, targets), None
+        parts = split_indices(targets, len(items), self.validation_fraction, seed)
+        return tuple(([items[i] for i in part], targets.take(part)) for part in parts)
+
+    def _start(self, seed: int, **changes: Any) -> tuple[BertWithHead, Tokenizer]:
         """Return the network to train and its tokenizer."""
         if self.dropout is not None:
-            if not 0 <= self.dropout < 1:
-                raise ValueError(f"dropout={self.dropout!r} is not allowed; it must be None or in [0, 1)")
-            changes |= dict.fromkeys(("hidden_dropout_prob", "attention_probs_dropout_prob"), self.dropout)
+            changes |= dict.fromkeys(("hidden_dropout_prob", "attention_probs_dropout_prob"), float(self.dropout))
             changes["classifier_dropout"] = None  # the head's is then that of the hidden states
-        model = with_new_head(model_class, self.model, seed=self.seed, from_scratch=self.from_scratch, **changes)
         tokenizer = Tokenizer.from_pretrained(self.model)
+        model = with_new_head(self.MODEL, self.model, seed=seed, from_scratch=self.from_scratch, **changes)
         positions = model.config.max_position_embeddings
         if self.max_length > positions:
             raise ValueError(
@@ -88,179 +208,176 @@ class FineTuned(BaseEstimator):
             )
         return model, tokenizer
 
-    def _batches(self, rows: Rows, tokenizer: Tokenizer) -> GroupedBatches:
-        options = {"seed": self.seed, "pad_id": tokenizer.pad_id, "shares": process_count()}
-        return GroupedBatches(rows, self.batch_size, **options)
+    def _train(
+        self, model: BertWithHead, tokenizer: Tokenizer, rows: Rows, targets: Targets, held_out: Any, seed: int
+    ) -> None:
+        """Train, and take over what came out of it: all or, if the training was stopped, nothing."""
+        batches = self._batches(rows, tokenizer, targets.weights, seed)
+        settings = self._settings(model.config, batches.steps_per_epoch, held_out is not None, seed)
+        stopping = EarlyStopping(self.n_iter_no_change) if self.early_stopping else None
+        history = train(
+            model,
+            batches,
+            self._objective(model.config),
+            settings,
+            validate=None if held_out is None else self._validator(tokenizer, *held_out, stopping),
+            on_step=stopping and stopping.on_step,
+            progress=self.progress,
+        )
+        if not history.finished:
+            raise KeyboardInterrupt(f"fit was stopped after {history.step} of {settings.steps} steps; nothing is kept")
+        if stopping:
+            stopping.restore(model)
+            self.best_epoch_ = stopping.best_epoch
+        self.model_, self.tokenizer_, self.history_ = model, tokenizer, history
+        self.learning_rate_, self.n_iter_ = settings.learning_rate, history.step // batches.steps_per_epoch
 
-    def _settings(self, config: BertConfig, steps_per_epoch: int, validated: bool) -> TrainingSettings:
-        if self.epochs < 1 or int(self.epochs) != self.epochs:
-            raise ValueError(f"epochs={self.epochs!r} is not allowed; it must be an integer above 0")
+    def _batches(self, rows: Rows, tokenizer: Tokenizer, weights: np.ndarray | None, seed: int) -> GroupedBatches:
+        columns = {name: rows[name] for name in (*self.INPUTS, *self.LABELS)}
+        if weights is not None:
+            columns["weights"] = weights[rows["sample"]] if "sample" in rows else weights
+        options = {"seed": seed, "pad_id": tokenizer.pad_id, "shares": process_count()}
+        return GroupedBatches(columns, self.batch_size, **options)
+
+    def _settings(self, config: BertConfig, steps_per_epoch: int, validated: bool, seed: int) -> TrainingSettings:
         rate = self.learning_rate
         return TrainingSettings(
             steps=int(self.epochs) * steps_per_epoch,
             learning_rate=default_learning_rate(config.hidden_size) if rate is None else rate,
             warmup_share=self.warmup_share,
             weight_decay=self.weight_decay,
-            seed=self.seed,
+            seed=seed,
             device=self.device,
             precision=self.precision,
             log_every=1,
             validate_every=steps_per_epoch if validated else 0,
         )
 
-    def _save(self, folder: str | Path, name: str, content: dict[str, Any]) -> None:
-        """Write network, tokenizer and, as file `name`, `content` with the parameters: all at once or nothing."""
-        folder = Path(folder)
-        _refuse_other_files(folder, WRITTEN | {name})
-        parameters = {key: value for key, value in self.get_params().items() if key != "device"}
-        text = json.dumps(content | {"parameters": parameters}, indent=2, default=_plain)
-        with atomic_folder(folder) as temporary:
-            self.model_.save_pretrained(temporary)
-            self.tokenizer_.save_pretrained(temporary)
-            (temporary / name).write_text(text + "\n", encoding="utf-8")
+    def _validator(self, tokenizer: Tokenizer, items: list[Any], targets: Targets, stopping: Any) -> Any:
+        """Return the function that measures a model on the validation set."""
+        rows = self._encode(tokenizer, items, targets)
 
+        def validate(model: BertWithHead) -> dict[str, float]:
+            scores = self._score_validation(targets, self._outputs(model, rows, tokenizer), rows, items)
+            if stopping:
+                stopping.note(model, scores["validation_loss"])
+            return scores
 
-class TextEstimator(FineTuned):
-    """What estimators with one answer for a text, or a pair of texts, share; each trains the head of `KIND`."""
+        return validate
 
-    FILE: ClassVar[str]  # beside the network in a saved folder
-    KIND: ClassVar[str]  # the `problem_type` of the network
+    # Predict.
 
-    # `texts` and `labels` are what scikit-learn calls X and y, not metadata to be routed.
-    __metadata_request__fit = {"texts": UNUSED, "labels": UNUSED}
-    __metadata_request__predict = {"texts": UNUSED}
-    __metadata_request__score = {"texts": UNUSED, "labels": UNUSED}
+    def predict(self, X: Any) -> Any:  # noqa: N803
+        """Return the prediction for every text."""
+        return self._decode(*self._predicted(X))
+
+    def _predicted(self, texts: Any) -> tuple[Any, Rows, list[Any]]:
+        """Return what the network gives for texts, their rows, and the texts as a list."""
+        check_is_fitted(self, "model_", msg=NOT_FITTED)
+        integer("batch_size", self.batch_size, 1)
+        items = self._read("X", texts)
+        self._check_pairs(items)
+        rows = self._encode(self.tokenizer_, items)
+        warn_of_truncation(self.tokenizer_, items, rows, self.max_length)
+        return self._outputs(self.model_, rows, self.tokenizer_), rows, items
+
+    def _check_pairs(self, items: list[Any]) -> None:
+        given, learned = isinstance(items[0], tuple), getattr(self, "pairs_", None)
+        if learned is not None and given != learned:
+            names = {True: "pairs of texts", False: "single texts"}
+            raise TypeError(f"X holds {names[given]}, but this {type(self).__name__} was fitted on {names[learned]}")
+
+    # Save and load.
+
+    def save(self, folder: str | Path) -> None:
+        """Write the network (Transformers' format), its tokenizer and `companion.json` into a folder.
+
+        An estimator that was saved there before is replaced; other files are left alone.
+
+        Raises
+        ------
+        ValueError
+            If the folder is a file, or holds another model.
+        OSError
+            If it cannot be written.
+        """
+        check_is_fitted(self, "model_", msg=NOT_FITTED)
+        content = {"estimator": type(self).__name__, "pairs": self.pairs_} | self._learned()
+        write_saved(
+            folder,
+            content | {"parameters": self._stored_parameters()},
+            self.model_.save_pretrained,
+            self.tokenizer_.save_pretrained,
+        )
+
+    def _learned(self) -> dict[str, Any]:
+        """Return what `fit` learned from the labels, as JSON can hold it."""
+        return {}
+
+    def _stored_parameters(self) -> dict[str, Any]:
+        parameters = {key: value for key, value in self.get_params(deep=False).items() if key != "device"}
+        if isinstance(parameters["random_state"], np.random.RandomState):
+            parameters["random_state"] = None
+        return parameters
+
+    @classmethod
+    def load(cls, folder: str | Path, device: str | None = None) -> Self:
+        """Return a saved estimator, ready to predict.
+
+        Parameters
+        ----------
+        folder : str or Path
+            Written by `save`; or any folder or hub id in Transformers' format of a BERT with the head that this class
+            trains. Of the latter texts are truncated where its positions end.
+        device : str, optional
+            None means the best one there is.
+
+        Raises
+        ------
+        FileNotFoundError
+            If there is no such checkpoint.
+        ValueError
+            If it is not of this class.
+        """
+        path = locate(folder)
+        saved = read_saved(path)
+        if saved.get("estimator", cls.__name__) != cls.__name__:
+            raise ValueError(
+                f"folder={str(folder)!r} holds a {saved['estimator']}, not a {cls.__name__}; open it with "
+                "companion.finetuning.load"
+            )
+        estimator = cls(model=str(folder), device=device)
+        model = read_network(path, cls.MODEL, cls.KINDS, cls.__name__)
+        estimator.model_ = model.to(best_device(device))
+        estimator.tokenizer_ = Tokenizer.from_pretrained(path)
+        estimator.max_length = estimator.model_.config.max_position_embeddings
+        estimator.pairs_ = saved.get("pairs")
+        estimator.history_ = estimator.learning_rate_ = estimator.n_iter_ = None
+        known = estimator.get_params(deep=False)
+        estimator.set_params(**{key: value for key, value in saved.get("parameters", {}).items() if key in known})
+        estimator._restore(saved)
+        return estimator
+
+    def _restore(self, saved: Mapping[str, Any]) -> None:
+        """Take over what `_learned` gave; {} for a folder that has no `companion.json`."""
 
     def __sklearn_tags__(self) -> Any:
         tags = super().__sklearn_tags__()
         tags.input_tags.string, tags.input_tags.two_d_array = True, False
         return tags
 
-    def _train(
-        self,
-        model: BertForSequenceClassification,
-        tokenizer: Tokenizer,
-        rows: Rows,
-        objective: Objective,
-        validate: Callable[[BertForSequenceClassification], Mapping[str, float]] | None,
-    ) -> None:
-        """Train, and take over what came out of it: all or, if the training was stopped, nothing."""
-        batches = self._batches(rows, tokenizer)
-        settings = self._settings(model.config, batches.steps_per_epoch, validate is not None)
-        history = train(model, batches, objective, settings, validate=validate, progress=self.progress)
-        if not history.finished:
-            raise KeyboardInterrupt(f"fit was stopped after {history.step} of {settings.steps} steps")
-        self.model_, self.tokenizer_, self.history_ = model, tokenizer, history
-        self.learning_rate_, self.n_iter_ = settings.learning_rate, history.step // batches.steps_per_epoch
 
-    @classmethod
-    def _load(cls, folder: str | Path, device: str | None) -> tuple[Self, dict[str, Any]]:
-        """Return a saved estimator and what its file holds; {} where a folder has none."""
-        path = locate(folder)
-        estimator = cls(model=str(folder))
-        estimator.model_ = cls._read_network(path).to(best_device(device))
-        estimator.tokenizer_ = Tokenizer.from_pretrained(path)
-        saved = json.loads((path / cls.FILE).read_text(encoding="utf-8")) if (path / cls.FILE).is_file() else {}
-        known = estimator.get_params()
-        parameters = {key: value for key, value in saved.get("parameters", {}).items() if key in known}
-        estimator.history_ = estimator.learning_rate_ = estimator.n_iter_ = None
-        return estimator.set_params(**parameters | {"device": device}), saved
-
-    @classmethod
-    def _read_network(cls, folder: Path) -> BertForSequenceClassification:
-        """Return the network of a checkpoint, if it is of the kind that this class trains."""
-        entries = json.loads((folder / "config.json").read_text(encoding="utf-8"))
-        config = BertConfig.from_dict(entries)
-        kind = "regression" if config.num_labels == 1 else config.problem_type or "single_label_classification"
-        if kind != cls.KIND:
-            raise ValueError(f"folder={str(folder)!r} holds a model for {kind}; {cls.__name__} is for {cls.KIND}")
-        state = from_transformers(read_weights(folder))
-        architecture = next(iter(entries.get("architectures") or ["BertForSequenceClassification"]))
-        if architecture != "BertForSequenceClassification" or "classifier.weight" not in state:
-            raise ValueError(
-                f"folder={str(folder)!r} holds a {architecture}, no trained head for sequence classification; train "
-                f"one: {cls.__name__}({str(folder)!r}).fit(texts, labels)"
-            )
-        model = BertForSequenceClassification(config)
-        load_weights(model, state, source=str(folder))
-        return model.eval()
-
-    def _encode(self, tokenizer: Tokenizer, texts: Texts) -> Rows:
-        return encode_texts(tokenizer, texts, self.max_length)
-
-    def _logits(self, texts: Texts) -> Tensor:
-        self._check_fitted()
-        rows = self._encode(self.tokenizer_, texts)
-        return self._predicted(self.model_, rows, self.tokenizer_)
-
-    def _predicted(self, model: BertForSequenceClassification, rows: Rows, tokenizer: Tokenizer) -> Tensor:
-        options = {"batch_size": self.batch_size, "pad_id": tokenizer.pad_id, "precision": self.precision}
-        return predict_rows(model, rows, **options)
-
-    def _check_fitted(self) -> None:
-        check_is_fitted(self, "model_", msg="this %(name)s is not fitted yet; call fit(texts, labels) or load(folder)")
-
-
-def with_new_head(
-    model_class: type[Model], name: str | Path, *, seed: int = 0, from_scratch: bool = False, **changes: Any
-) -> Model:
-    """Return a model whose encoder is pre-trained and whose head is new.
-
-    Parameters
-    ----------
-    model_class : type
-        One of the models of `companion.model.heads`.
-    name : str or Path
-        A bundled name, a folder or a hub id, as in `from_pretrained`. A head that it may have is not used.
-    seed : int
-        Of the new weights; they are those that `seed_everything(seed)` and `model_class(config)` give.
-    from_scratch : bool
-        Take only the shape of the network; all weights are new.
-    **changes
-        Entries of `BertConfig` to set otherwise than on file, such as `labels`.
-
-    Returns
-    -------
-    model_class
-        In evaluation mode, on the CPU. The generators of the caller are left as they were.
+def seed_from(random_state: Any) -> int:
+    """Return an int as it is, and else a number drawn from a RandomState, or for None from NumPy's global one.
 
     Raises
     ------
-    FileNotFoundError
-        If there is no such checkpoint.
     ValueError
-        If its weights do not fit.
+        If it is something else.
     """
-    folder = locate(name)
-    config = BertConfig.from_file(folder).replace(**changes)
-    with generators_kept():
-        seed_everything(seed)
-        model = model_class(config)
-    if not from_scratch:
-        load_weights(model.bert, from_transformers(read_weights(folder)), source=str(name))
-    return model.eval()
-
-
-def default_learning_rate(hidden_size: int) -> float:
-    """Return 3e-4 for networks up to 256 wide, and less in proportion to the square of the width beyond.
-
-    This is near what was found best: 2e-5 to 5e-5 for BERT-base and BERT-large, which are 768 and 1024 wide (Devlin
-    et al. 2019, appendix A.3), 3e-5 to 3e-4 for smaller ones (Turc et al. 2019).
-    """
-    return HIGHEST_LEARNING_RATE * min(1.0, 256 / hidden_size) ** 2
-
-
-def _refuse_other_files(folder: Path, ours: set[str]) -> None:
-    if folder.exists() and not folder.is_dir():
-        raise ValueError(f"folder={str(folder)!r} is a file; pass the path of a new or empty folder")
-    others = sorted(path.name for path in folder.glob("*") if path.name not in ours)
-    if others:
-        raise ValueError(
-            f"folder={str(folder)!r} holds other files ({', '.join(others[:3])}), which saving would remove; pass the "
-            "path of a new or empty folder"
-        )
-
-
-def _plain(value: Any) -> Any:
-    """Turn what JSON does not know into what it does: numbers of NumPy, paths."""
-    return value.item() if isinstance(value, np.generic) else str(value)
+    if random_state is None or isinstance(random_state, np.random.RandomState):
+        return int(check_random_state(random_state).randint(2**31 - 1))
+    try:
+        return integer("random_state", random_state, 0)
+    except ValueError:
+        refuse("random_state", random_state, "None, an integer of 0 or more, or a numpy.random.RandomState")

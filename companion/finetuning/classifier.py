@@ -1,42 +1,31 @@
-"""One label for a text or a pair of texts: a scikit-learn classifier on a pre-trained BERT."""
+"""One label, or several, for a text or a pair of texts: a scikit-learn classifier on a pre-trained BERT."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Self
+from typing import Any
 
 import numpy as np
 import torch
 from sklearn.base import ClassifierMixin
-from sklearn.utils.metadata_routing import UNUSED
-from torch import Tensor
-from torch.nn import functional as F
+from sklearn.metrics import accuracy_score, f1_score
 
-from companion.finetuning.base import TextEstimator
-from companion.finetuning.labels import STORABLE, Labels, label_array, number_labels
-from companion.finetuning.metrics import accuracy, precision_recall_f1
-from companion.finetuning.texts import Texts, read_texts
+from companion.config import BertConfig
+from companion.finetuning.base import FineTuned
+from companion.finetuning.labels import as_labels, binarise_labels, is_multilabel, label_weights, number_labels
+from companion.finetuning.losses import SequenceObjective, row_losses
+from companion.finetuning.saved import kind_of
+from companion.finetuning.targets import Targets
 from companion.model.heads import BertForSequenceClassification
-from companion.text.tokenizer import Tokenizer
-from companion.training.objective import Batch, Sums
+from companion.support.containers import as_list
+from companion.training.batching import Rows
+from companion.training.objective import Objective
+
+SINGLE, MULTI = "single_label_classification", "multi_label_classification"
 
 
-class ClassificationObjective:
-    """Cross-entropy over the labels of a batch, for `companion.training.loop.train`."""
-
-    def counts(self, batch: Batch) -> dict[str, Tensor]:
-        """Return the number of rows."""
-        return {"classification": torch.tensor(len(batch["labels"]), device=batch["labels"].device)}
-
-    def sums(self, model: BertForSequenceClassification, batch: Batch) -> dict[str, Sums]:
-        """Return the summed loss and the number of correct answers."""
-        labels = batch["labels"]  # (batch,)
-        logits = model(**{name: value for name, value in batch.items() if name != "labels"}).logits.float()
-        correct = (logits.detach().argmax(-1) == labels).sum()
-        return {"classification": Sums(F.cross_entropy(logits, labels, reduction="sum"), correct)}
-
-
-class TextClassifier(ClassifierMixin, TextEstimator):
+class TextClassifier(ClassifierMixin, FineTuned):
     """Fine-tune a pre-trained BERT to put texts, or pairs of texts, into classes (Devlin et al. 2019, section 4.1).
 
     Parameters
@@ -47,20 +36,29 @@ class TextClassifier(ClassifierMixin, TextEstimator):
         Passes over the training data.
     learning_rate : float, optional
         The highest one, reached after the warm-up, from which it falls to 0 along a line. None takes
-        `companion.finetuning.base.default_learning_rate` of the width of the network.
+        `companion.finetuning.new_head.default_learning_rate` of the width of the network.
     batch_size : int
-        Texts a step, over all processes together where several train; also the texts that are predicted together.
+        Texts per step, over all processes together where several train; also the texts that are predicted together.
     max_length : int
-        Tokens of a text or pair, special tokens included; longer ones are cut.
+        Tokens of a text or pair, special tokens included; longer ones are truncated, with a warning.
     warmup_share : float
         Share of the steps over which the learning rate rises.
     weight_decay : float
         As in `companion.training.settings.TrainingSettings`.
     dropout : float, optional
         Of the hidden states, the attention weights and the head while training; None takes the checkpoint's.
-    seed : int
-        Of the new head, the order of the texts and dropout. The same seed on the same machine gives the same
-        predictions.
+    early_stopping : bool
+        Stop when the loss on held-out texts no longer falls, and keep the weights of the best epoch. Held out are the
+        `validation` given to `fit` or else `validation_fraction` of the texts, with the same share of every class.
+    validation_fraction : float
+        In (0, 1).
+    n_iter_no_change : int
+        Epochs without a better loss after which to stop.
+    random_state : int, RandomState or None
+        Of the new head, the order of the texts, dropout and the texts held out. The same int on the same machine gives
+        the same predictions; None draws one from NumPy's global generator.
+    class_weight : None, "balanced" or dict
+        Weights of the classes in the loss, as in scikit-learn.
     device, precision : str, optional
         As in `companion.support.devices`.
     from_scratch : bool
@@ -72,19 +70,30 @@ class TextClassifier(ClassifierMixin, TextEstimator):
     ----------
     classes_ : ndarray, (classes,)
         The labels, sorted.
+    multilabel_ : {None, "indicator", "lists"}
+        How several labels per text were given to `fit`; None if every text has one.
+    pairs_ : bool or None
+        Whether it was fitted on pairs of texts; None if that is not known, after `load` of a model of others.
     model_ : BertForSequenceClassification
     tokenizer_ : Tokenizer
     history_ : companion.training.loop.History
         Every step's `loss`, `classification_accuracy`, `learning_rate` and `grad_norm` and, after every epoch with
-        `validation`, `validation_loss` (nats), `validation_accuracy` and `validation_f1` (macro). None after `load`.
+        validation, `validation_loss` (nats), `validation_accuracy` and `validation_f1` (macro). None after `load`.
     learning_rate_ : float
         The highest one used. None after `load`.
     n_iter_ : int
         Epochs done. None after `load`.
+    best_epoch_ : int
+        With `early_stopping`: whose weights were kept.
 
     Notes
     -----
-    Labels may be of any hashable type. What `fit` computes can be written as a bare loop, with the same result::
+    Labels are str, int, bool or whole floats. With several per text, `y` is an indicator matrix or a list of lists of
+    labels; the network then scores every label by itself, and `predict` returns those with a probability of at least
+    0.5 in the form that `fit` was given: a matrix of 0 and 1, or an array of tuples of labels. Accuracy then counts the
+    texts of which all labels are right, as scikit-learn's does.
+
+    What `fit` computes can be written as a bare loop, with the same result::
 
         model = with_new_head(BertForSequenceClassification, name, seed=seed, num_labels=classes)
         batches = GroupedBatches(rows, batch_size, seed=seed)      # of encode_texts(...), with the column `labels`
@@ -103,125 +112,159 @@ class TextClassifier(ClassifierMixin, TextEstimator):
     Examples
     --------
     >>> from companion.finetuning import TextClassifier
-    >>> classifier = TextClassifier("mini", epochs=3, seed=0).fit(texts, labels)  # doctest: +SKIP
+    >>> classifier = TextClassifier("mini", epochs=3, random_state=0).fit(texts, labels)  # doctest: +SKIP
     >>> classifier.predict(["A joy from start to finish."])  # doctest: +SKIP
     """
 
-    FILE, KIND = "classifier.json", "single_label_classification"
+    MODEL = BertForSequenceClassification
+    KINDS = (SINGLE, MULTI)
 
-    __metadata_request__predict_proba = {"texts": UNUSED}
-    __metadata_request__decision_function = {"texts": UNUSED}
+    def __init__(
+        self,
+        model: str | Path = "mini",
+        *,
+        epochs: int = 3,
+        learning_rate: float | None = None,
+        batch_size: int = 32,
+        max_length: int = 128,
+        warmup_share: float = 0.1,
+        weight_decay: float = 0.01,
+        dropout: float | None = None,
+        early_stopping: bool = False,
+        validation_fraction: float = 0.1,
+        n_iter_no_change: int = 2,
+        random_state: int | np.random.RandomState | None = 0,
+        class_weight: str | Mapping[Any, float] | None = None,
+        device: str | None = None,
+        precision: str | None = None,
+        from_scratch: bool = False,
+        progress: bool = False,
+    ) -> None:
+        super().__init__(
+            model,
+            epochs=epochs,
+            learning_rate=learning_rate,
+            batch_size=batch_size,
+            max_length=max_length,
+            warmup_share=warmup_share,
+            weight_decay=weight_decay,
+            dropout=dropout,
+            early_stopping=early_stopping,
+            validation_fraction=validation_fraction,
+            n_iter_no_change=n_iter_no_change,
+            random_state=random_state,
+            device=device,
+            precision=precision,
+            from_scratch=from_scratch,
+            progress=progress,
+        )
+        self.class_weight = class_weight
 
-    def fit(self, texts: Texts, labels: Labels, validation: tuple[Texts, Labels] | None = None) -> Self:
-        """Train on labelled texts.
+    def predict(self, X: Any) -> np.ndarray:  # noqa: N803
+        """Return the most probable label of every text, (texts,); of several labels, see the notes of the class."""
+        return super().predict(X)
 
-        Parameters
-        ----------
-        texts : sequence of str, or of (str, str)
-            A list, array, pandas Series or column of a data set; pairs also as an array or DataFrame of two columns.
-        labels : sequence of hashable
-            One for every text.
-        validation : (texts, labels), optional
-            Measured on after every epoch.
-
-        Raises
-        ------
-        TypeError
-            If an item is not a str or a pair of str; names its index.
-        ValueError
-            If nothing is given, the counts differ, there are fewer than two classes, a label of `validation` is new, or
-            a parameter is out of range.
-        KeyboardInterrupt
-            If the training was stopped; the estimator is then as it was before.
-        """
-        classes, ids = number_labels(labels, len(read_texts(texts)[0]))
-        model, tokenizer = self._start(BertForSequenceClassification, **_config_changes(classes))
-        rows = self._encode(tokenizer, texts) | {"labels": ids}
-        validate = None if validation is None else self._validator(tokenizer, classes, *validation)
-        self._train(model, tokenizer, rows, ClassificationObjective(), validate)
-        self.classes_ = classes
-        return self
-
-    def predict(self, texts: Texts) -> np.ndarray:
-        """Return the most probable label of every text, (texts,)."""
-        numbers = self._logits(texts).argmax(-1).numpy()
-        return self.classes_[numbers]
-
-    def predict_proba(self, texts: Texts) -> np.ndarray:
+    def predict_proba(self, X: Any) -> np.ndarray:  # noqa: N803
         """Return the probability of every label, (texts, classes), in the order of `classes_`."""
-        return self._logits(texts).double().softmax(-1).numpy()
+        logits = self._predicted(X)[0].double()
+        return (logits.softmax(-1) if self.multilabel_ is None else logits.sigmoid()).numpy()
 
-    def decision_function(self, texts: Texts) -> np.ndarray:
+    def predict_log_proba(self, X: Any) -> np.ndarray:  # noqa: N803
+        """Return the logarithm of the probability of every label, (texts, classes)."""
+        logits = self._predicted(X)[0].double()
+        return (logits.log_softmax(-1) if self.multilabel_ is None else torch.nn.functional.logsigmoid(logits)).numpy()
+
+    def decision_function(self, X: Any) -> np.ndarray:  # noqa: N803
         """Return the logits (texts, classes) or, with two classes, those of the second minus the first, (texts,)."""
-        logits = self._logits(texts).numpy()
-        return logits[:, 1] - logits[:, 0] if logits.shape[1] == 2 else logits
+        logits = self._predicted(X)[0].numpy()
+        binary = logits.shape[1] == 2 and self.multilabel_ is None
+        return logits[:, 1] - logits[:, 0] if binary else logits
 
-    def score(self, texts: Texts, labels: Labels) -> float:
-        """Return the accuracy."""
-        return accuracy(labels, self.predict(texts))
+    def score(self, X: Any, y: Any, sample_weight: Any = None) -> float:  # noqa: N803
+        """Return the accuracy; with several labels per text, the share of texts of which all are right."""
+        predicted = self._predicted(X)[0]
+        if self.multilabel_ is None:
+            truth = np.array(as_labels(y, len(predicted)))
+            found = self.classes_[predicted.argmax(-1).numpy()]
+            right = np.array([a == b for a, b in zip(truth.tolist(), found.tolist(), strict=True)])
+        else:
+            truth = binarise_labels(_listed(y), len(predicted), self.classes_)[1]
+            right = (truth == _above_half(predicted)).all(-1)
+        return float(accuracy_score(np.ones_like(right), right, sample_weight=sample_weight))
 
-    def save(self, folder: str | Path) -> None:
-        """Write the network (Transformers' format), its tokenizer and `classifier.json` into a new or empty folder.
+    def _targets(self, labels: Any, count: int, learned: Mapping[str, Any] | None = None) -> Targets:
+        classes, multilabel = (None, None) if learned is None else (learned["classes_"], learned["multilabel_"])
+        labels = _listed(labels)
+        if is_multilabel(labels) if learned is None else multilabel is not None:
+            return self._several(labels, count, classes)
+        classes, ids = number_labels(labels, count, classes, name="y" if learned is None else "validation[1]")
+        names = tuple(str(label) for label in classes.tolist())
+        config = {"num_labels": len(names), "labels": names, "problem_type": SINGLE}
+        weights = label_weights(self.class_weight, classes, ids)
+        return Targets({"labels": ids}, config, {"classes_": classes, "multilabel_": None}, weights, ids)
 
-        A classifier that was saved there before is replaced, whole and at once.
+    def _several(self, labels: Any, count: int, classes: np.ndarray | None) -> Targets:
+        if self.class_weight is not None:
+            raise ValueError("class_weight is for one label per text; pass sample_weight to fit, or class_weight=None")
+        classes, matrix, lists = binarise_labels(labels, count, classes)
+        names = tuple(str(label) for label in classes.tolist())
+        config = {"num_labels": len(names), "labels": names, "problem_type": MULTI}
+        learned = {"classes_": classes, "multilabel_": "lists" if lists else "indicator"}
+        return Targets({"labels": matrix}, config, learned)
 
-        Raises
-        ------
-        ValueError
-            If the folder holds other files, or a label is not a str, number or bool.
-        """
-        self._check_fitted()
-        classes = self.classes_.tolist()
-        for label in classes:
-            if type(label) not in STORABLE:
-                raise ValueError(
-                    f"label {label!r} of type {type(label).__name__} cannot be saved; a str, int, float or bool can"
-                )
-        self._save(folder, self.FILE, {"classes": classes})
+    def _objective(self, config: BertConfig) -> Objective:
+        return SequenceObjective(kind_of(config))
 
-    @classmethod
-    def load(cls, folder: str | Path, device: str | None = None) -> Self:
-        """Return a saved classifier, ready to predict.
+    def _decode(self, outputs: torch.Tensor, rows: Rows, items: list[Any]) -> np.ndarray:
+        if self.multilabel_ is None:
+            return self.classes_[outputs.argmax(-1).numpy()]
+        matrix = _above_half(outputs)
+        if self.multilabel_ == "indicator":
+            return matrix.astype(np.int64)
+        predicted = np.empty(len(matrix), dtype=object)
+        predicted[:] = [tuple(self.classes_[row].tolist()) for row in matrix.astype(bool)]
+        return predicted
 
-        Parameters
-        ----------
-        folder : str or Path
-            Written by `save`; or any folder or hub id of a BERT for sequence classification in Transformers' format,
-            whose classes are the names in its `config.json` or, where they have none, 0, 1, 2, ...
-        device : str, optional
-            None means the best one there is.
+    def _score_validation(
+        self, targets: Targets, outputs: torch.Tensor, rows: Rows, items: list[Any]
+    ) -> dict[str, float]:
+        truth = torch.as_tensor(targets.columns["labels"])
+        losses, correct = row_losses(outputs, truth, targets.config["problem_type"])
+        predicted = outputs.argmax(-1) if targets.learned["multilabel_"] is None else _above_half(outputs)
+        return {
+            "validation_loss": float(losses.mean()),
+            "validation_accuracy": float(correct.float().mean()),
+            "validation_f1": float(f1_score(truth, predicted, average="macro", zero_division=0.0)),
+        }
 
-        Raises
-        ------
-        FileNotFoundError
-            If there is no such checkpoint.
-        ValueError
-            If it is not a classifier.
-        """
-        classifier, saved = cls._load(folder, device)
-        config = classifier.model_.config
-        classifier.classes_ = label_array(saved.get("classes", config.labels or range(config.num_labels)))
-        return classifier
+    def _learned(self) -> dict[str, Any]:
+        return {"classes": self.classes_.tolist(), "multilabel": self.multilabel_}
 
-    def _validator(self, tokenizer: Tokenizer, classes: np.ndarray, texts: Texts, labels: Labels) -> Any:
-        """Return the function that measures a model on the validation set."""
-        truth = torch.from_numpy(number_labels(labels, len(read_texts(texts)[0]), classes)[1])
-        rows = self._encode(tokenizer, texts)
+    def _stored_parameters(self) -> dict[str, Any]:
+        parameters = super()._stored_parameters()
+        if isinstance(self.class_weight, Mapping):  # keys of JSON are str
+            parameters["class_weight"] = [[label, weight] for label, weight in self.class_weight.items()]
+        return parameters
 
-        def validate(model: BertForSequenceClassification) -> dict[str, float]:
-            logits = self._predicted(model, rows, tokenizer)
-            predicted = logits.argmax(-1)
-            return {
-                "validation_loss": float(F.cross_entropy(logits, truth)),
-                "validation_accuracy": accuracy(truth, predicted),
-                "validation_f1": precision_recall_f1(truth, predicted).f1,
-            }
+    def _restore(self, saved: Mapping[str, Any]) -> None:
+        config = self.model_.config
+        several = "indicator" if kind_of(config) == MULTI else None
+        self.multilabel_ = saved.get("multilabel", "lists" if several and config.labels else several)
+        self.classes_ = np.array(saved.get("classes") or list(config.labels or range(config.num_labels)))
+        if isinstance(self.class_weight, list):
+            self.class_weight = dict(self.class_weight)
 
-        return validate
+    def __sklearn_tags__(self) -> Any:
+        tags = super().__sklearn_tags__()
+        tags.classifier_tags.multi_label = True
+        return tags
 
 
-def _config_changes(classes: np.ndarray) -> dict[str, Any]:
-    """Return how `BertConfig` describes the head; names go with it where they tell the classes apart."""
-    names = tuple(str(label) for label in classes.tolist())
-    labels = names if len(set(names)) == len(names) else ()
-    return {"num_labels": len(names), "labels": labels, "problem_type": TextClassifier.KIND}
+def _listed(labels: Any) -> Any:
+    """Return labels as a list, but for arrays and DataFrames of columns, which are kept."""
+    return labels if len(getattr(labels, "shape", ())) == 2 else as_list("y", labels)
+
+
+def _above_half(logits: torch.Tensor) -> np.ndarray:
+    """Return 1 for every label whose probability is at least 0.5, (texts, classes)."""
+    return (logits >= 0).numpy().astype(np.float32)

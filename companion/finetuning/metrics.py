@@ -5,13 +5,15 @@ Every function takes the truth first and the predictions second.
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Sequence
+from collections.abc import Sequence
 from typing import Literal, NamedTuple
 
 import numpy as np
 import sklearn.metrics
+from sklearn.preprocessing import LabelEncoder
 
-Labels = Sequence[Hashable] | np.ndarray
+from companion.finetuning.labels import Label, Labels, as_labels, checked_labels
+from companion.support.containers import as_list
 
 
 class PrecisionRecallF1(NamedTuple):
@@ -25,7 +27,7 @@ class PrecisionRecallF1(NamedTuple):
 class ConfusionMatrix(NamedTuple):
     """Counts (labels, labels): row i, column j holds how often the truth was label i and the prediction label j."""
 
-    labels: tuple[Hashable, ...]
+    labels: tuple[Label, ...]
     counts: np.ndarray
 
 
@@ -40,18 +42,18 @@ def precision_recall_f1(
     predicted: Labels,
     *,
     average: Literal["binary", "macro", "micro"] = "macro",
-    positive: Hashable | None = None,
+    positive: Label | None = None,
 ) -> PrecisionRecallF1:
     """Return precision, recall and F1.
 
     Parameters
     ----------
     truth, predicted : sequence
-        One label an item.
+        One label per item.
     average : {"binary", "macro", "micro"}
         `"binary"` looks at one label, `positive`; `"macro"` is the mean over all labels, each counting alike;
         `"micro"` counts all decisions together, which is accuracy where every item has one label.
-    positive : hashable, optional
+    positive : label, optional
         The label to look at, with `average="binary"`.
 
     Raises
@@ -79,14 +81,14 @@ def matthews_correlation(truth: Labels, predicted: Labels) -> float:
     return float(sklearn.metrics.matthews_corrcoef(truth, predicted))
 
 
-def confusion_matrix(truth: Labels, predicted: Labels, labels: Sequence[Hashable] | None = None) -> ConfusionMatrix:
+def confusion_matrix(truth: Labels, predicted: Labels, labels: Sequence[Label] | None = None) -> ConfusionMatrix:
     """Count every pair of true and predicted label.
 
     Parameters
     ----------
     truth, predicted : sequence
-        One label an item.
-    labels : sequence of hashable, optional
+        One label per item.
+    labels : sequence, optional
         Their order in the matrix; None sorts those that occur.
 
     Raises
@@ -109,40 +111,12 @@ def spearman(truth: Sequence[float] | np.ndarray, predicted: Sequence[float] | n
     return _correlation("spearmanr", truth, predicted)
 
 
-def sorted_labels(labels: Labels) -> tuple[Hashable, ...]:
-    """Return the different labels in order; those that Python cannot compare are sorted by type and text.
-
-    Raises
-    ------
-    ValueError
-        If a label is not hashable; names its index.
-    """
-    for index, label in enumerate(labels := as_list(labels)):
-        try:
-            hash(label)
-        except TypeError:
-            raise ValueError(
-                f"labels[{index}]={label!r} cannot be a label: it is not hashable; each item takes one, such as a str"
-            ) from None
-    try:
-        return tuple(sorted(set(labels)))
-    except TypeError:
-        return tuple(sorted(set(labels), key=lambda label: (type(label).__name__, repr(label))))
-
-
-def as_list(values: Sequence | np.ndarray) -> list:
-    """Return the items of a list, array, tensor, pandas object or column of a data set, as Python's own values."""
-    if hasattr(values, "to_numpy") and not hasattr(values, "tolist"):  # a pandas DataFrame, whose items are its rows
-        values = values.to_numpy()
-    return values.tolist() if hasattr(values, "tolist") else list(values)
-
-
-def _as_ids(truth: Labels, predicted: Labels, labels: Sequence[Hashable] | None = None) -> tuple:
-    """Number the labels, so that labels of any type can be counted; return both sequences and the labels."""
-    truth, predicted = as_list(truth), as_list(predicted)
+def _as_ids(truth: Labels, predicted: Labels, labels: Sequence[Label] | None = None) -> tuple:
+    """Return the numbers of both sequences among the labels, and the labels."""
+    truth, predicted = as_labels(truth, None, "truth"), as_labels(predicted, None, "predicted")
     _check_lengths(truth, predicted)
-    found = sorted_labels([*truth, *predicted])
-    labels = found if labels is None else tuple(labels)
+    found = LabelEncoder().fit(checked_labels([*truth, *predicted], "truth and predicted")).classes_.tolist()
+    labels = tuple(found if labels is None else labels)
     if unknown := [label for label in found if label not in labels]:
         raise ValueError(f"labels={labels} leaves out {unknown}, which occur; add them")
     ids = {label: number for number, label in enumerate(labels)}
@@ -159,7 +133,7 @@ def _check_lengths(truth: list, predicted: list) -> None:
 def _correlation(name: str, truth: Sequence[float] | np.ndarray, predicted: Sequence[float] | np.ndarray) -> float:
     import scipy.stats
 
-    truth, predicted = as_list(truth), as_list(predicted)
+    truth, predicted = as_list("truth", truth), as_list("predicted", predicted)
     _check_lengths(truth, predicted)
     if len(truth) < 2 or len(set(truth)) == 1 or len(set(predicted)) == 1:
         return float("nan")

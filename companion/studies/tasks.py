@@ -223,11 +223,13 @@ def measure_task(
     train, truth = map(task.rows, parts)
     scores: dict[str, list[float]] = {score: [] for score in task.scores}
     for seed in seeds:
-        predicted = estimator.set_params(seed=seed).fit(*train).predict(truth[0])
+        predicted = estimator.set_params(random_state=seed).fit(*train).predict(truth[0])
         for score, function in task.scores.items():
             scores[score].append(function(truth[1], predicted))
         logger.info("%s, seed %d: %s", name, seed, {score: round(values[-1], 4) for score, values in scores.items()})
-    parameters = {key: value for key, value in estimator.get_params().items() if key not in ("seed", "progress")}
+    parameters = {
+        key: value for key, value in estimator.get_params().items() if key not in ("random_state", "progress")
+    }
     return {
         "data": {
             "rows": {part: len(splits[part]) for part in ("train", "validation")},

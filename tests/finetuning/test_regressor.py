@@ -15,30 +15,15 @@ from sklearn.exceptions import NotFittedError
 from sklearn.model_selection import GridSearchCV, cross_val_score
 from torch import nn
 
-from companion import BertConfig, BertForSequenceClassification, BertModel, Tokenizer
-from companion.finetuning import TextClassifier, TextRegressor
-from companion.finetuning.base import with_new_head
+from companion import BertForSequenceClassification, Tokenizer
+from companion.finetuning import TextRegressor
+from companion.finetuning.new_head import with_new_head
 from companion.finetuning.regressor import scale_head
 from companion.finetuning.texts import encode_texts
-from companion.support.devices import generators_kept, seed_everything
 from companion.training.batching import GroupedBatches
 from companion.training.settings import TrainingSettings
 from tests.loops import bare_loop
-
-FILLERS = "the alpha beta gamma delta who".split()
-
-
-@pytest.fixture(scope="module")
-def tiny(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Return the folder of a very small BERT with random weights and a tokenizer that knows the words used here."""
-    folder = tmp_path_factory.mktemp("models") / "tiny"
-    tokenizer = Tokenizer.train([" ".join([*FILLERS, "good bad"])] * 9, vocab_size=150, max_length=32)
-    sizes = {"hidden_size": 32, "num_attention_heads": 2, "intermediate_size": 64, "max_position_embeddings": 32}
-    with generators_kept():
-        seed_everything(7)
-        BertModel(BertConfig.preset("tiny", vocab_size=tokenizer.vocab_size, **sizes)).save_pretrained(folder)
-    tokenizer.save_pretrained(folder)
-    return folder
+from tests.toys import FILLERS
 
 
 def counted_texts(count: int, seed: int = 0) -> tuple[list[str], list[float]]:
@@ -103,7 +88,7 @@ def test_a_head_is_scaled_as_its_outputs():
 
 def test_fit_is_a_bare_loop_on_standardised_labels(tiny: Path):
     texts, numbers = counted_texts(20)
-    estimator = quick(tiny, epochs=2, seed=5).fit(texts, numbers)
+    estimator = quick(tiny, epochs=2, random_state=5).fit(texts, numbers)
     rows = encode_texts(Tokenizer.from_pretrained(tiny), texts, max_length=16)
     rows["labels"] = np.float32((np.array(numbers) - np.mean(numbers)) / np.std(numbers))
     model = with_new_head(BertForSequenceClassification, tiny, seed=5, num_labels=1)
@@ -127,28 +112,22 @@ def test_labels_come_in_every_usual_container(tiny: Path, kind):
     np.testing.assert_array_equal(quick(tiny).fit(texts, kind(numbers)).predict(texts), expected)
 
 
-# --- a scikit-learn estimator -----------------------------------------------------------------------------------------
-
-
 def test_search_and_cross_validation_take_it(tiny: Path):
-    assert is_regressor(quick(tiny)) and clone(quick(tiny, seed=4)).seed == 4
+    assert is_regressor(quick(tiny)) and clone(quick(tiny, random_state=4)).random_state == 4
     texts, numbers = counted_texts(60)
     search = GridSearchCV(quick(tiny), {"learning_rate": [1e-9, 3e-3], "epochs": [6]}, cv=2).fit(texts, numbers)
     assert search.best_params_["learning_rate"] == 3e-3
     assert cross_val_score(quick(tiny), texts, numbers, cv=2, scoring="r2", error_score="raise").shape == (2,)
 
 
-# --- errors -----------------------------------------------------------------------------------------------------------
-
-
 @pytest.mark.parametrize(
     ("labels", "message"),
     [
-        ([1.0], "labels has 1 items, texts has 3; every text needs one label"),
-        ([1.0, "2", 3.0], r"labels\[1\]='2' is no finite number"),
-        ([1.0, 2.0, float("nan")], r"labels\[2\]=nan is no finite number"),
-        ([1.0, None, 2.0], r"labels\[1\]=None is no finite number"),
-        ([2.0, 2.0, 2.0], "labels are all 2; a regressor needs at least two different numbers"),
+        ([1.0], "y has 1 labels, X has 3 texts; every text needs one label"),
+        ([1.0, "2", 3.0], r"y\[1\]='2' is no finite number"),
+        ([1.0, 2.0, float("nan")], r"y\[2\]=nan is missing"),
+        ([1.0, None, 2.0], r"y\[1\]=None is missing"),
+        ([2.0, 2.0, 2.0], "y holds 2 only; a regressor needs at least two different numbers"),
     ],
 )
 def test_wrong_labels_are_named_and_nothing_is_fitted(tiny: Path, labels, message: str):
@@ -157,9 +136,6 @@ def test_wrong_labels_are_named_and_nothing_is_fitted(tiny: Path, labels, messag
         estimator.fit(["a", "b", "c"], labels)
     with pytest.raises(NotFittedError, match=r"TextRegressor is not fitted yet; call fit\(texts, labels\)"):
         estimator.predict(["a"])
-
-
-# --- saving and loading -----------------------------------------------------------------------------------------------
 
 
 def test_a_saved_regressor_comes_back(fitted: TextRegressor, tmp_path: Path):
@@ -181,11 +157,21 @@ def test_transformers_opens_what_is_saved(fitted: TextRegressor, tmp_path: Path)
     np.testing.assert_allclose(numbers, fitted.predict(texts), atol=1e-4)
 
 
-def test_a_classifier_and_a_regressor_do_not_open_each_other(fitted: TextRegressor, tiny: Path, tmp_path: Path):
-    fitted.save(tmp_path / "numbers")
-    with pytest.raises(ValueError, match="holds a model for regression; TextClassifier is for single_label"):
-        TextClassifier.load(tmp_path / "numbers")
-    classes = TextClassifier(tiny, epochs=1, max_length=16).fit(["a", "b"] * 4, ["x", "y"] * 4)
-    classes.save(tmp_path / "classes")
-    with pytest.raises(ValueError, match="holds a model for single_label_classification; TextRegressor is for regress"):
-        TextRegressor.load(tmp_path / "classes")
+def test_weights_decide_which_texts_are_learned(tiny: Path):
+    texts, numbers = counted_texts(60)
+    wrong = [-number for number in numbers]
+    weights = [1.0] * 60 + [0.0] * 60
+    fitted = quick(tiny, epochs=8).fit(texts + texts, numbers + wrong, sample_weight=weights)
+    assert np.corrcoef(fitted.predict(texts), numbers)[0, 1] > 0.7
+    assert fitted.score(texts + texts, numbers + wrong, sample_weight=weights) == pytest.approx(
+        fitted.score(texts, numbers)
+    )
+
+
+@pytest.mark.parametrize("kind", [np.float32, np.float64, np.int64, torch.tensor])
+def test_numbers_of_every_kind_are_taken(tiny: Path, kind):
+    texts, numbers = counted_texts(12)
+    expected = quick(tiny).fit(texts, numbers).predict(texts)
+    found = quick(tiny).fit(texts, [kind(number) for number in numbers])
+    np.testing.assert_array_equal(found.predict(texts), expected)
+    assert found.score(texts, [kind(number) for number in numbers]) == pytest.approx(found.score(texts, numbers))

@@ -51,7 +51,9 @@ def test_every_seed_is_scored_as_a_classifier_with_that_seed(tiny: Path, tmp_pat
     options = {"epochs": 1, "learning_rate": 1e-3, "max_length": 16}
     measured = measure_task("sst2", tiny, seeds=(0, 3), **options)
     texts, labels = [row["sentence"] for row in rows], [row["label"] for row in rows]
-    expected = [TextClassifier(tiny, seed=seed, **options).fit(texts, labels).score(texts, labels) for seed in (0, 3)]
+    expected = [
+        TextClassifier(tiny, random_state=seed, **options).fit(texts, labels).score(texts, labels) for seed in (0, 3)
+    ]
     assert measured["scores"] == {"accuracy": expected}
     assert measured["median"]["accuracy"] == np.median(expected)
     assert measured["data"]["rows"] == {"train": 16, "validation": 16}

@@ -13,7 +13,7 @@ from torch.utils.data import Dataset
 
 from companion.applications.search.vectors import pool
 from companion.data.questions import Pair
-from companion.finetuning.base import default_learning_rate
+from companion.finetuning.new_head import default_learning_rate
 from companion.model.encoder import BertModel
 from companion.support.devices import generators_kept, seed_everything
 from companion.text.tokenizer import Tokenizer
@@ -157,7 +157,7 @@ def tune(
     batch_size, max_length : int
         Pairs a step, of which each serves all others as a wrong answer; tokens a text.
     learning_rate : float, optional
-        None is that of `companion.finetuning.base.default_learning_rate`.
+        None is that of `companion.finetuning.new_head.default_learning_rate`.
     scale : float
         As in `contrastive_loss`.
     seed : int

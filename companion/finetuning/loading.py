@@ -1,0 +1,58 @@
+"""From a folder to the estimator that was saved there, whatever its class."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from companion.config import BertConfig
+from companion.finetuning.base import FineTuned
+from companion.finetuning.classifier import TextClassifier
+from companion.finetuning.regressor import TextRegressor
+from companion.finetuning.saved import kind_of, read_saved
+from companion.support.files import read_json
+from companion.support.locate import locate
+
+ESTIMATORS: dict[str, type[FineTuned]] = {one.__name__: one for one in (TextClassifier, TextRegressor)}
+
+
+def load(folder: str | Path, device: str | None = None) -> FineTuned:
+    """Return a saved estimator, ready to predict, as an object of the class that saved it.
+
+    Parameters
+    ----------
+    folder : str or Path
+        Written by `save` of any estimator; or a folder or hub id in Transformers' format whose head one of them trains,
+        such as a model for sequence classification.
+    device : str, optional
+        None means the best one there is.
+
+    Raises
+    ------
+    FileNotFoundError
+        If there is no such checkpoint.
+    ValueError
+        If no estimator can open it; says what it is.
+    """
+    return class_of(folder).load(folder, device=device)
+
+
+def class_of(folder: str | Path) -> type[FineTuned]:
+    """Return the class that opens a folder; arguments and errors as in `load`."""
+    path = locate(folder)
+    if name := read_saved(path).get("estimator"):
+        if name not in ESTIMATORS:
+            raise ValueError(
+                f"folder={str(folder)!r} holds a {name}, which this version does not know; it opens "
+                f"{', '.join(ESTIMATORS)}"
+            )
+        return ESTIMATORS[name]
+    entries = read_json(path / "config.json")
+    architecture = next(iter(entries.get("architectures") or [""]))
+    kind = kind_of(BertConfig.from_dict(entries))
+    for estimator in ESTIMATORS.values():
+        if estimator.MODEL.__name__ == architecture and (kind in estimator.KINDS or estimator.KINDS == (None,)):
+            return estimator
+    raise ValueError(
+        f"folder={str(folder)!r} holds a {architecture or 'model whose config.json names no architecture'}, which no "
+        f"estimator opens; those for texts ({', '.join(ESTIMATORS)}) open a BertForSequenceClassification"
+    )
