@@ -210,12 +210,14 @@ def _convert_adapter(source: Path, target: Path, renamed: Callable[[str], str]) 
     heads = config.get("modules_to_save") or []
     same = all(name in ("classifier", "qa_outputs", "pooler", "score") for name in heads)
     require("modules_to_save", heads, same, "a head of the same name in both libraries: classifier or qa_outputs")
-    state = {renamed(name): tensor for name, tensor in load_file(source / "adapter_model.safetensors").items()}
+    state = load_file(source / "adapter_model.safetensors")
     adapted = {name.split(".lora_")[0].removeprefix("base_model.model.") for name in state if ".lora_" in name}
-    config |= {"target_modules": sorted(adapted), "layers_to_transform": None, "layers_pattern": None}
+    config |= {"target_modules": sorted(map(renamed, adapted)), "layers_to_transform": None, "layers_pattern": None}
     config |= {"exclude_modules": None, "auto_mapping": None}
-    for pattern in ("rank_pattern", "alpha_pattern"):
-        config[pattern] = {renamed(name): value for name, value in (config.get(pattern) or {}).items()}
+    for setting in ("rank_pattern", "alpha_pattern"):  # a pattern may be a part of a name: one entry per whole name
+        patterns = config.get(setting) or {}
+        matching = ((name, key) for name in sorted(adapted) for key in patterns if re.match(rf"(.*\.)?({key})$", name))
+        config[setting] = {renamed(name): patterns[key] for name, key in matching}
     with atomic_file(target / "adapter_model.safetensors") as file:
-        save_file(state, file, metadata={"format": "pt"})
+        save_file({renamed(name): tensor for name, tensor in state.items()}, file, metadata={"format": "pt"})
     write_json(target / "adapter_config.json", config)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 import torch
@@ -66,14 +67,16 @@ class Encoder(nn.Module):
     Attributes
     ----------
     checkpointing : dict, optional
-        Options of `torch.utils.checkpoint.checkpoint`, through which the layers run in training; None runs them as
-        they are.
+        Options of `torch.utils.checkpoint.checkpoint`, through which layers run in training; None runs all as they are.
+    checkpointed_every : int
+        1 runs every layer so, 2 every second one.
     """
 
     def __init__(self, config: BertConfig) -> None:
         super().__init__()
         self.layers = nn.ModuleList(EncoderLayer(config) for _ in range(config.num_hidden_layers))
         self.checkpointing: dict[str, Any] | None = None
+        self.checkpointed_every = 1
 
     def forward(
         self,
@@ -84,18 +87,18 @@ class Encoder(nn.Module):
     ) -> BertModelOutput:
         """Return the last state and, if asked for, all states (the input's first) and each layer's weights."""
         states, attentions = [hidden] if output_hidden_states else [], []
-        for layer in self.layers:
-            hidden, weights = self._run(layer, hidden, mask, output_attentions)
+        for index, layer in enumerate(self.layers):
+            run = partial(checkpoint, layer, **self.checkpointing) if self._saves_memory(index) else layer
+            hidden, weights = run(hidden, mask, output_attentions)  # (batch, tokens, hidden)
             if output_hidden_states:
                 states.append(hidden)
             if output_attentions:
                 attentions.append(weights)
         return BertModelOutput(hidden, None, tuple(states) or None, tuple(attentions) or None)
 
-    def _run(self, layer: EncoderLayer, *inputs: Any) -> tuple[Tensor, Tensor | None]:
-        if self.checkpointing is None or not (self.training and torch.is_grad_enabled()):
-            return layer(*inputs)
-        return checkpoint(layer, *inputs, **self.checkpointing)
+    def _saves_memory(self, index: int) -> bool:
+        wanted = self.checkpointing is not None and index % self.checkpointed_every == 0
+        return wanted and self.training and torch.is_grad_enabled()
 
 
 class Pooler(nn.Module):

@@ -265,6 +265,22 @@ def test_gradient_checkpointing_changes_neither_loss_nor_gradients(small_config:
     assert not model.is_gradient_checkpointing and gradients(model, **inputs)[0] == loss and len(ran) == 3
 
 
+@pytest.mark.parametrize(("every", "again"), [(1, [2, 2, 2, 2]), (2, [2, 1, 2, 1]), (3, [2, 1, 1, 2])])
+def test_gradient_checkpointing_may_leave_layers_out(small_config: BertConfig, every: int, again: list[int]):
+    model = make(BertForMaskedLM, small_config.replace(num_hidden_layers=4)).train()
+    _, expected = gradients(model, input_ids=IDS, labels=IDS)
+    ran = [0, 0, 0, 0]
+    for index, layer in enumerate(model.bert.encoder.layers):
+        layer.register_forward_pre_hook(lambda *_, index=index: ran.__setitem__(index, ran[index] + 1))
+    model.activation_checkpointing_enable(every_n_layers=every)
+    _, found = gradients(model, input_ids=IDS, labels=IDS)
+    assert ran == again and all(torch.equal(found[name], expected[name]) for name in expected)
+    with pytest.raises(ValueError, match="offload=True"):
+        model.gradient_checkpointing_enable(offload=True)
+    with pytest.raises(ValueError, match="every_n_layers=0"):
+        model.gradient_checkpointing_enable(every_n_layers=0)
+
+
 def test_gradient_checkpointing_rests_outside_training_and_returns_what_is_asked_for(small_config: BertConfig):
     model = make(BertModel, small_config)
     asked = {"output_hidden_states": True, "output_attentions": True}
