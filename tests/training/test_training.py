@@ -10,7 +10,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import replace
+from dataclasses import asdict, replace
 from functools import partial
 from pathlib import Path
 
@@ -45,9 +45,6 @@ ROOT = Path(__file__).parents[2]
 @pytest.fixture(scope="module")
 def uninterrupted() -> tuple[nn.Module, History]:
     return run()
-
-
-# --- settings and schedules ---------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -85,11 +82,38 @@ def test_schedules_without_and_with_nothing_but_warm_up_stay_between_0_and_the_h
         ("ema_decay", 1.0, r"None or a number in \(0, 1\)"),
         ("minutes", 0, "None or a number above 0"),
         ("schedule", "step", "one of 'linear', 'cosine', 'trapezoid', 'constant'"),
+        ("steps", 2.5, "an integer above 0"),
+        ("steps", True, "an integer above 0"),
+        ("accumulation", 1.5, "an integer above 0"),
+        ("workers", 0.5, "an integer above -1"),
+        ("log_every", 1.5, "an integer above -1"),
+        ("seed", None, "an integer above -1"),
+        ("learning_rate", math.inf, "a number above 0"),
+        ("learning_rate", "1e-3", "a number above 0"),
+        ("eps", -1e-8, "a number above 0"),
+        ("betas", (2, 3), r"two numbers in \[0, 1\)"),
+        ("betas", 0.9, r"two numbers in \[0, 1\)"),
+        ("betas", (0.9, 0.99, 0.999), r"two numbers in \[0, 1\)"),
+        ("precision", "int4", "one of None, 'auto', 'fp32', 'bf16', 'fp16'"),
+        ("compile", "no", "True or False"),
+        ("max_grad_norm", math.nan, "None or a number above 0"),
     ],
 )
 def test_a_setting_out_of_range_is_named_with_what_is_allowed(name: str, value: object, allowed: str):
     with pytest.raises(ValueError, match=rf"{name}=.* is not allowed; it must be {allowed}"):
         TrainingSettings(**{"steps": 5, name: value})
+
+
+def test_an_unknown_device_is_refused_with_the_settings_and_one_that_is_elsewhere_is_not():
+    with pytest.raises(ValueError, match="device='gpu' is unknown; it must be 'cpu', 'cuda', 'cuda:0', 'mps' or None"):
+        TrainingSettings(steps=1, device="gpu")
+    assert TrainingSettings(steps=1, device="cuda:1").device == "cuda:1"
+
+
+def test_numbers_of_numpy_are_taken_as_pythons():
+    settings = TrainingSettings(steps=np.int64(3), learning_rate=np.float32(0.5), betas=[np.float64(0.5), 0])
+    assert json.loads(json.dumps(asdict(settings)))["betas"] == [0.5, 0.0]
+    assert (type(settings.steps), type(settings.learning_rate), settings.betas) == (int, float, (0.5, 0.0))
 
 
 def test_matrices_decay_and_biases_and_norms_do_not():
@@ -103,9 +127,6 @@ def test_matrices_decay_and_biases_and_norms_do_not():
     }
     total = len(decaying["params"]) + len(others["params"])
     assert total == len(names) - 1, "a frozen parameter is in no group"
-
-
-# --- the numbers --------------------------------------------------------------------------------------------------
 
 
 def plain_loop(model: nn.Module, settings: TrainingSettings, batches: Batches) -> list[float]:
@@ -215,6 +236,68 @@ def test_groups_of_ones_own_may_scale_the_learning_rate_and_the_rest_stays_as_it
             assert torch.equal(parameter, model.get_parameter(name)), name
 
 
+@pytest.mark.parametrize("names", [["mlm_head.bias"], ["mlm_head.bias", "mlm_head.dense.weight"]])
+def test_groups_of_ones_own_are_clipped_by_their_own_gradient(names: list[str]):
+    settings = replace(RUN, steps=8, max_grad_norm=0.1, eps=1e-3)
+    expected = new_model(**NO_DROPOUT).train()
+    trained = [expected.get_parameter(name) for name in names]
+    optimizer, norms = torch.optim.AdamW(trained, weight_decay=0.2, eps=1e-3), []
+    for step in range(8):
+        optimizer.param_groups[0]["lr"] = learning_rate_at(step, settings)
+        batch = Batches()[step]
+        gradients = torch.autograd.grad(
+            expected(batch["input_ids"], batch["attention_mask"], labels=batch["labels"]).loss, trained
+        )
+        for weight, gradient in zip(trained, gradients, strict=True):
+            weight.grad = gradient
+        norms.append(float(nn.utils.clip_grad_norm_(trained, 0.1)))
+        optimizer.step()
+    model = new_model(**NO_DROPOUT)
+    groups = [{"params": (model.get_parameter(name) for name in names), "weight_decay": 0.2}]
+    _, history = run(settings, model, groups=groups)
+    assert_same_weights(model, expected, atol=1e-5, rtol=1e-5)
+    assert history.column("grad_norm")[1] == pytest.approx(norms, rel=1e-4)
+    assert all(weight.requires_grad for weight in model.parameters()), "frozen for the training alone"
+    assert all(weight.grad is None for weight in model.parameters())
+
+
+def test_a_group_that_names_no_decay_has_that_of_the_settings():
+    found = []
+    for given in ({}, {"weight_decay": 0.5}):
+        model = new_model()
+        run(replace(RUN, weight_decay=0.5), model, groups=[{"params": model.mlm_head.dense.weight, **given}])
+        found.append(model)
+    assert_same_weights(*found)
+
+
+def test_groups_that_cannot_be_trained_are_refused():
+    model = new_model()
+    with pytest.raises(ValueError, match="groups holds 1 parameters that are not the model's"):
+        run(model=model, groups=[{"params": [new_model().mlm_head.bias]}])
+    model.mlm_head.bias.requires_grad_(False)
+    with pytest.raises(ValueError, match="groups holds parameters with requires_grad=False; set it to True"):
+        run(model=model, groups=[{"params": [model.mlm_head.bias]}])
+    with pytest.raises(ValueError, match="no parameter is to be trained"):
+        run(model=model, groups=[])
+    with pytest.raises(ValueError, match="no parameter is to be trained; set requires_grad=True"):
+        run(model=model.requires_grad_(False))
+
+
+def test_gradients_that_lie_on_the_model_do_not_enter_the_first_step(uninterrupted):
+    model = new_model()
+    model(Batches()[9]["input_ids"]).logits.sum().backward()
+    assert_same_run(run(model=model), uninterrupted)
+
+
+def test_a_training_after_one_that_failed_is_as_any_other(uninterrupted):
+    model = new_model()
+    weights = {name: value.clone() for name, value in model.state_dict().items()}
+    with pytest.raises(FloatingPointError):
+        train(model, OneBad(), Faulty(lambda loss: loss * math.nan), RUN, progress=False)
+    model.load_state_dict(weights)
+    assert_same_run(run(model=model), uninterrupted)
+
+
 def test_frozen_parameters_are_not_trained():
     model = new_model()
     model.bert.embeddings.requires_grad_(False)
@@ -244,9 +327,6 @@ def test_training_learns():
     _, history = run(replace(RUN, steps=60, save_every=0), batches=One())
     losses = history.column("loss")[1]
     assert losses[0] > 3.5 and losses[-1] < 1.5, "ln 50 = 3.9 is a guess; one batch can be learned by heart"
-
-
-# --- log, validation, progress ------------------------------------------------------------------------------------
 
 
 def test_a_column_of_the_history_has_the_steps_where_it_was_recorded():
@@ -314,6 +394,37 @@ def test_the_log_file_holds_the_records_one_a_line(tmp_path):
     assert history.records[-1]["f1"] == 0.5
 
 
+def test_numbers_that_are_not_finite_are_null_in_the_files_and_nan_again_when_resumed(tmp_path):
+    settings = replace(RUN, validate_every=2, save_every=0)
+    options = {"folder": tmp_path, "validate": lambda model: {"pearson": math.nan, "ratio": math.inf}}
+    _, history = run(replace(settings, minutes=1e-9), **options)
+    while history.step < 4:
+        _, history = run(replace(settings, minutes=1e-9), **options, resume=True)
+    text = (tmp_path / "log.jsonl").read_text()
+    assert "NaN" not in text and "Infinity" not in text and '"pearson": null, "ratio": null' in text
+    assert "NaN" not in (tmp_path / "checkpoint" / "progress.json").read_text()
+    _, history = run(settings, **options, resume=True)
+    steps, values = history.column("pearson")
+    assert steps == [2, 4, 6] and all(math.isnan(value) for value in values)
+
+
+@pytest.mark.parametrize("trackers", ["tensorboard", ["tensorboard"]])
+def test_a_tracker_that_writes_needs_a_folder(trackers):
+    pytest.importorskip("tensorboard")
+    with pytest.raises(ValueError, match="trackers='tensorboard' writes files; pass folder="):
+        run(trackers=trackers)
+
+
+def test_a_tracker_that_is_unknown_or_not_installed_is_refused_before_the_work(monkeypatch, tmp_path):
+    seen = []
+    with pytest.raises(ValueError, match="trackers='t' is not allowed; it must be one of .*'tensorboard'"):
+        run(trackers=["t"], batches=Batches(seen.append))
+    monkeypatch.setattr("accelerate.tracking.get_available_trackers", list)
+    with pytest.raises(ModuleNotFoundError, match="trackers='tensorboard' needs a package .* pip install tensorboard"):
+        run(trackers="tensorboard", folder=tmp_path, batches=Batches(seen.append))
+    assert seen == []
+
+
 def test_without_a_folder_nothing_is_written(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     run(replace(RUN, steps=2))
@@ -332,14 +443,11 @@ def test_tensorboard_is_told_every_record(tmp_path):
     pytest.importorskip("tensorboard")
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-    _, history = run(folder=tmp_path / "run", trackers=("tensorboard",))
+    _, history = run(folder=tmp_path / "run", trackers="tensorboard")
     assert list((tmp_path / "run" / "run").glob("events.out.tfevents*"))
     events = EventAccumulator(str(tmp_path / "run" / "run")).Reload()
     told = {event.step: event.value for event in events.Scalars("loss")}
     assert told == pytest.approx(dict(zip(*history.column("loss"), strict=True)))
-
-
-# --- what goes wrong ----------------------------------------------------------------------------------------------
 
 
 class Faulty(MaskedWords):
@@ -400,9 +508,6 @@ def test_an_earlier_run_is_not_written_over(tmp_path):
     assert {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()} == before
 
 
-# --- stop and resume ----------------------------------------------------------------------------------------------
-
-
 class CrashError(Exception):
     pass
 
@@ -456,6 +561,39 @@ def test_a_signal_finishes_the_step_saves_and_hands_the_signals_back(tmp_path, u
     assert (history.step, history.finished) == (4, False)
     assert signal.getsignal(number) is before
     assert_same_run(run(replace(RUN, save_every=0), folder=tmp_path, resume=True), uninterrupted)
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_second_signal_does_at_once_what_it_did_before(tmp_path, number: int):
+    class AtOnceError(Exception):
+        pass
+
+    def handler(*_: object) -> None:
+        raise AtOnceError
+
+    def press_twice(history: History) -> None:
+        if history.step == 3:
+            os.kill(os.getpid(), number)
+            assert signal.getsignal(number) is handler
+            os.kill(os.getpid(), number)
+            time.sleep(60)
+
+    old = signal.signal(number, handler)
+    try:
+        with pytest.raises(AtOnceError):
+            run(folder=tmp_path, on_step=press_twice)
+        assert signal.getsignal(number) is handler
+    finally:
+        signal.signal(number, old)
+    assert json.loads((tmp_path / "checkpoint" / "progress.json").read_text())["step"] == 2
+
+
+def test_a_handler_that_is_not_pythons_is_left_alone(monkeypatch):
+    before = signal.getsignal(signal.SIGTERM)
+    monkeypatch.setattr(signal, "getsignal", lambda number: None)  # as Python says of one set by a C library
+    _, history = run(replace(RUN, steps=2))
+    monkeypatch.undo()
+    assert history.finished and signal.getsignal(signal.SIGTERM) is before
 
 
 def test_minutes_stop_a_run_again_and_again_until_it_is_done(tmp_path, uninterrupted):
@@ -521,9 +659,6 @@ def test_a_checkpoint_under_torch_compile_loads_without_and_back(tmp_path, monke
         run(RUN, folder=tmp_path, resume=True, batches=crash_at(4))
     found = run(compiled, folder=tmp_path, resume=True)
     assert_same_weights(found[0], uninterrupted[0], atol=1e-6, rtol=1e-5)
-
-
-# --- checkpoints that must be refused -----------------------------------------------------------------------------
 
 
 @pytest.fixture
@@ -592,6 +727,17 @@ def test_a_setting_that_changes_no_step_may_change(half_done: Path, uninterrupte
     assert_same_run(run(changed, folder=half_done, resume=True), uninterrupted)
 
 
+def test_a_checkpoint_of_an_earlier_version_goes_on(half_done: Path, uninterrupted):
+    file = half_done / "checkpoint" / "progress.json"
+    progress = json.loads(file.read_text())
+    progress["batches_a_step"] = progress.pop("batches_per_step")
+    progress["settings"]["averaging"] = progress["settings"].pop("ema_decay")
+    file.write_text(json.dumps(progress))
+    with pytest.raises(ValueError, match=r"ema_decay=0.5 was None"):
+        run(replace(RUN, ema_decay=0.5), folder=half_done, resume=True)
+    assert_same_run(run(folder=half_done, resume=True), uninterrupted)
+
+
 def test_a_model_of_another_shape_is_refused(half_done: Path):
     torch.manual_seed(0)
     other = BertForMaskedLM(CONFIG.replace(intermediate_size=64))
@@ -621,9 +767,6 @@ def test_a_trapezoid_run_that_has_begun_to_fall_cannot_be_lengthened(tmp_path):
     run(short, folder=tmp_path)
     with pytest.raises(ValueError, match="is of another run: steps=20 was 10"):
         run(replace(short, steps=20, warmup_share=0.1), folder=tmp_path, resume=True)
-
-
-# --- a full disk --------------------------------------------------------------------------------------------------
 
 
 def limited_files(save_state: Callable, size: int) -> Callable:
@@ -664,13 +807,11 @@ def test_a_full_disk_keeps_the_old_checkpoint_and_says_so(half_done: Path, monke
     assert_same_run(run(folder=half_done, resume=True), uninterrupted)
 
 
-# --- other processes ----------------------------------------------------------------------------------------------
-
 SCRIPT = """
 import json, os, sys, time
 sys.path.insert(0, {tests!r})
 import torch
-from dataclasses import replace
+from dataclasses import asdict, replace
 from test_training import RUN, Batches, run, without_time
 torch.set_num_threads({threads})
 """
@@ -735,7 +876,8 @@ from test_training import CONFIG, MaskedWords, Sums, stopping_before, train
 folder, rank = sys.argv[1], int(os.environ["RANK"])
 two = replace(RUN, accumulation=1)
 results = {"plain": run(two)[1]}                                     # batches 2s + rank
-run(two, folder=folder, batches=stopping_before(4) if rank == 0 else Batches())   # one is told, both stop
+first = run(two, folder=folder, batches=stopping_before(5) if rank == 0 else Batches())[1]  # one is told, both stop
+assert (first.step, first.finished) == (3, False)
 results["resumed"] = run(two, folder=folder, resume=True)[1]
 torch.manual_seed(0)
 class Encoded(MaskedWords):                                          # leaves the pooler and the NSP head unused
@@ -744,6 +886,21 @@ class Encoded(MaskedWords):                                          # leaves th
         logits = model(batch["input_ids"], batch["attention_mask"]).prediction_logits
         loss = torch.nn.functional.cross_entropy(logits.flatten(0, 1), batch["labels"].flatten(), reduction="sum")
         return {"mlm": Sums(loss)}
+half, whole = folder + "-half", replace(two, save_every=0)
+run(whole, folder=half, batches=stopping_before(5) if rank == 0 else Batches())
+from accelerate import Accelerator
+save_state = Accelerator.save_state
+def broken(self, *args, **options):
+    if rank == 1:
+        raise OSError(28, "No space left on device")
+    return save_state(self, *args, **options)
+Accelerator.save_state = broken
+try:
+    run(whole, folder=half, resume=True)
+except OSError as error:
+    open(half + f"/error-{rank}", "w").write(str(error))
+Accelerator.save_state = save_state
+results["after a failed save"] = run(whole, folder=half, resume=True)[1]
 results["unused"] = train(BertForPreTraining(CONFIG), Batches(), Encoded(), two, progress=False)
 if rank == 0:
     print(json.dumps({name: without_time(history) for name, history in results.items()}))
@@ -764,18 +921,18 @@ def test_two_processes_compute_what_one_computes_with_twice_the_accumulation(tmp
     found = json.loads(result.stdout.splitlines()[-1])
     alone = replace(RUN, accumulation=2)
     _, expected = run(alone)
-    for name in ("plain", "resumed"):
+    for name in ("plain", "resumed", "after a failed save"):
         for mine, other in zip(found[name], without_time(expected), strict=True):
             assert mine == pytest.approx(other, rel=1e-4), name
     assert [row["step"] for row in found["unused"]] == list(range(1, STEPS + 1))
+    errors = [(tmp_path / "run-half" / f"error-{rank}").read_text() for rank in (0, 1)]
+    assert all("no checkpoint could be written to" in error for error in errors), "what fails on one, fails on all"
+    assert "another process failed" in errors[0] and "No space left on device" in errors[1]
     progress = json.loads((tmp_path / "run" / "checkpoint" / "progress.json").read_text())
     assert progress["batches_per_step"] == 2
     assert {"random_states_0.pkl", "random_states_1.pkl"} <= progress["sizes"].keys()
     _, history = run(alone, folder=tmp_path / "run", resume=True)  # one process opens what two have written
     assert history.finished and without_time(history) == found["resumed"]
-
-
-# --- a GPU --------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.gpu
