@@ -110,3 +110,12 @@ def keyword_texts(count: int, seed: int = 0) -> tuple[list[str], list[str]]:
     for text in words:
         generator.shuffle(text)
     return [" ".join(text) for text in words], [("positive", "negative")[i % 2] for i in range(count)]
+
+
+def animal_documents(count: int, sentences: int = 6) -> list[list[str]]:
+    """Return documents of sentences in a language of ten words."""
+    pick, subjects, verbs = random.Random(0), "cat dog bird fox owl".split(), "sees hears finds likes leaves".split()
+    return [
+        [f"The {pick.choice(subjects)} {pick.choice(verbs)} the {pick.choice(subjects)}." for _ in range(sentences)]
+        for _ in range(count)
+    ]

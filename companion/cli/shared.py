@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import re
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Annotated
 
@@ -24,10 +25,37 @@ Seed = Annotated[int, typer.Option(help="The same seed gives the same numbers.")
 
 
 @contextmanager
-def errors() -> Iterator[None]:
-    """Turn errors that a user can mend into one line on standard error and exit status 2."""
+def errors(options: Mapping[str, str] | None = None) -> Iterator[None]:
+    """Turn errors that a user can mend into one line on standard error and exit status 2.
+
+    Parameters
+    ----------
+    options : mapping, optional
+        The options of the command by the argument that they set, which messages name.
+    """
     try:
         yield
     except (ValueError, OSError, FloatingPointError, ModuleNotFoundError) as error:
-        typer.echo(f"companion: {error}", err=True)
+        typer.echo(f"companion: {with_options(str(error), options or {})}", err=True)
         raise typer.Exit(2) from None
+
+
+def with_options(message: str, options: Mapping[str, str]) -> str:
+    """Return a message about arguments of Python with the options of the command that set them.
+
+    Examples
+    --------
+    >>> with_options("folder='a' is taken; pass resume=True", {"folder": "--output", "resume": "--resume"})
+    "--output 'a' is taken; pass --resume"
+    >>> with_options("set pairs=False", {"pairs": "--pairs"})
+    'set --no-pairs'
+    """
+
+    def option(match: re.Match[str]) -> str:
+        name = options.get(match["name"])
+        if name is None:
+            return match[0]
+        switch = {"True": name, "False": f"--no-{name.removeprefix('--')}"}
+        return switch.get(match["value"], f"{name} {match['value']}")
+
+    return re.sub(r"(?<![\w.-])(?P<name>[a-z_]+)=(?P<value>True|False|)", option, message).replace("  ", " ")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import hashlib
 import lzma
+import zlib
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import chain
 from pathlib import Path
@@ -12,12 +13,14 @@ from typing import IO, Any
 
 from companion.data.docstrings import installed_checksum, installed_documents
 from companion.support.files import sha256
+from companion.support.require import integer
 from companion.text.sentences import split_sentences
 
 DOCUMENT_END = ""
 Source = str | Path | Sequence[str | Path]
 _OPENERS = {".txt": open, ".gz": gzip.open, ".xz": lzma.open}
 _SUFFIXES = (".txt", ".txt.gz", ".txt.xz")
+_INVISIBLE = "\u200b\u200c\u200d\u2060\ufeff"  # a line of these alone looks empty, and is
 
 
 class CorpusError(ValueError):
@@ -44,12 +47,12 @@ def read_paragraphs(source: Source, limit: int | None = None) -> Iterator[str]:
     Parameters
     ----------
     source : str, Path or sequence of them
-        - A text file (``.txt``, ``.txt.gz``, ``.txt.xz``; UTF-8): one paragraph a line, an empty line between
-          documents. A folder stands for all such files in it, in the order of their paths, and a pattern with ``*``
-          for the files that match. A file's end ends a document.
-        - ``"python-docs"``: the docstrings of the Python packages installed here, one document a module.
+        - A text file (``.txt``, ``.txt.gz``, ``.txt.xz``; UTF-8): one paragraph per line, an empty line between
+          documents. A folder stands for all such files in it, in the order of their paths, hidden files and folders
+          left out, and a pattern with ``*`` for the files that match. A file's end ends a document.
+        - ``"python-docs"``: the docstrings of the Python packages installed here, one document per module.
         - A folder written by ``datasets.save_to_disk``, or ``"hub:owner/name"`` or ``"hub:owner/name/config"``
-          (streamed, split "train"): one document a row of the column ``text``, one paragraph a line.
+          (streamed, split "train"): one document per row of the column ``text``, one paragraph per line.
     limit : int, optional
         Stop before the paragraph with which the text would pass this many bytes (UTF-8, line ends not counted).
 
@@ -58,11 +61,11 @@ def read_paragraphs(source: Source, limit: int | None = None) -> Iterator[str]:
     FileNotFoundError
         If a path does not exist or a pattern matches nothing.
     ValueError
-        If a file has another ending.
+        If a file has another ending, is not UTF-8 or is damaged, or `limit` ends before the first paragraph.
     """
-    if limit is not None and limit < 1:
-        raise ValueError(f"limit={limit} must be a positive number of bytes, or None for the whole source")
-    return _closed(raw_paragraphs(source, limit))
+    if limit is not None:
+        integer("limit", limit, 1)
+    return _closed(_limited(_open_source(source), limit, refuses=True))
 
 
 def raw_paragraphs(source: Source, limit: int | None = None, skip: int = 0) -> Iterator[str]:
@@ -96,13 +99,16 @@ def source_checksum(source: Source, *, contents: bool = True) -> str:
     return hashlib.sha256(lines.encode()).hexdigest()
 
 
-def _limited(paragraphs: Iterator[str], limit: int | None) -> Iterator[str]:
-    """Pass paragraphs on up to `limit` bytes."""
-    total = 0
+def _limited(paragraphs: Iterator[str], limit: int | None, refuses: bool = False) -> Iterator[str]:
+    """Pass paragraphs on up to `limit` bytes; a limit below the first of them is passed over or refused."""
+    total = before = 0
     for paragraph in paragraphs:
         total += len(paragraph.encode())
         if limit is not None and total > limit:
+            if refuses and not before:
+                raise ValueError(f"limit={limit} ends before the first paragraph, which has {total} bytes; raise it")
             return
+        before = total
         yield paragraph
 
 
@@ -137,14 +143,39 @@ def _after_documents(paragraphs: Iterator[str], count: int) -> Iterator[str]:
 
 
 def _file_paragraphs(path: Path) -> Iterator[str]:
-    with _open_text(path) as file:
-        for line in file:
-            yield " ".join(line.split())  # an empty line is DOCUMENT_END
+    try:
+        with _open_text(path) as file:
+            for line in file:
+                yield _paragraph(line)  # an empty line is DOCUMENT_END
+    except UnicodeDecodeError as error:
+        raise ValueError(
+            f"{path}, line {_undecodable_line(path)} is not UTF-8 ({error.reason}); convert the file, if it is Latin-1 "
+            f"with: iconv -f latin1 -t utf8 {path.name}"
+        ) from error
+    except (EOFError, gzip.BadGzipFile, lzma.LZMAError, zlib.error) as error:
+        raise ValueError(f"{path} is cut short or damaged ({error}); fetch or write it again") from error
     yield DOCUMENT_END
 
 
+def _paragraph(line: str) -> str:
+    """Return a line with single spaces; empty if nothing of it can be seen."""
+    text = " ".join(line.split())
+    return text if text.strip(_INVISIBLE + " ") else ""
+
+
 def _open_text(path: Path) -> IO[str]:
-    return _OPENERS[path.suffix](path, "rt", encoding="utf-8")
+    return _OPENERS[path.suffix.lower()](path, "rt", encoding="utf-8-sig")
+
+
+def _undecodable_line(path: Path) -> int:
+    """Return the number of the first line, counted from 1, that is not UTF-8."""
+    with _OPENERS[path.suffix.lower()](path, "rb") as file:
+        for number, line in enumerate(file, start=1):
+            try:
+                line.decode("utf-8")
+            except UnicodeDecodeError:
+                return number
+    return 0
 
 
 def _text_files(source: Source) -> list[Path]:
@@ -153,7 +184,7 @@ def _text_files(source: Source) -> list[Path]:
         return [file for part in source for file in _text_files(part)]
     path = Path(source)
     if path.is_dir():
-        files = sorted(file for file in path.rglob("*.txt*") if file.name.endswith(_SUFFIXES))
+        files = sorted(file for file in path.rglob("*") if _is_text(file) and not _is_hidden(file, path))
     elif "*" in str(source):
         anchor = Path(path.anchor)
         files = sorted(anchor.glob(str(path.relative_to(anchor))))
@@ -165,9 +196,17 @@ def _text_files(source: Source) -> list[Path]:
             "matches any; other sources are 'python-docs' and 'hub:owner/name'"
         )
     for file in files:
-        if not file.name.endswith(_SUFFIXES):
+        if not _is_text(file):
             raise ValueError(f"source={str(file)!r} does not end in {', '.join(_SUFFIXES)}; rename or convert the file")
     return files
+
+
+def _is_text(file: Path) -> bool:
+    return file.name.lower().endswith(_SUFFIXES) and file.is_file()
+
+
+def _is_hidden(file: Path, folder: Path) -> bool:
+    return any(part.startswith(".") for part in file.relative_to(folder).parts)
 
 
 def _saved_dataset_files(source: Source) -> list[Path]:
@@ -202,6 +241,6 @@ def _dataset_paragraphs(rows: Any, skip: int) -> Iterator[str]:
         if "text" not in row:
             raise ValueError(f"the data set has the columns {sorted(row)}; rename the one with the text to 'text'")
         for line in row["text"].splitlines():
-            if line.strip():
-                yield " ".join(line.split())
+            if paragraph := _paragraph(line):
+                yield paragraph
         yield DOCUMENT_END

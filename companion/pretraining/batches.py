@@ -8,6 +8,7 @@ from itertools import accumulate
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch.utils.data import Dataset
 
@@ -67,12 +68,12 @@ class TrainingBatches(Dataset):
 
     def __init__(self, config: PretrainingConfig, corpus: Corpus, tokenizer: Tokenizer) -> None:
         self.corpus = corpus
-        per_step = batches_a_step(config)
+        per_step = batches_per_step(config)
         steps = [phase.steps for phase in config.phases]
         self.starts = [0, *(per_step * step for step in accumulate(steps[:-1]))]  # number of each phase's first
         self.phases = [
-            PhaseBatches(config, phase, corpus, tokenizer, config.training.seed + index)
-            for index, phase in enumerate(config.phases)
+            PhaseBatches(config, phase, corpus, tokenizer, seed)
+            for phase, seed in zip(config.phases, phase_seeds(config), strict=True)
         ]
 
     def __getitem__(self, number: int) -> Batch:
@@ -93,15 +94,26 @@ class TrainingBatches(Dataset):
         return {name: getattr(self.corpus, f"num_{name}") for name in names}, passes
 
 
-def batches_a_step(config: PretrainingConfig) -> int:
+def phase_seeds(config: PretrainingConfig) -> list[int]:
+    """Return the seed of each phase: that of the run for the main one, so that a run without earlier phases has the
+    same rows, and for the others seeds that no run has as its own.
+    """
+    spawned = np.random.SeedSequence(config.training.seed, spawn_key=(3,)).spawn(len(config.earlier))
+    return [*(int(one.generate_state(1, np.uint64)[0] >> 1) for one in spawned), config.training.seed]
+
+
+def batches_per_step(config: PretrainingConfig) -> int:
     """Return how many batches all processes together take in a step."""
     return config.training.accumulation * process_count()
 
 
 def training_batches(
-    config: PretrainingConfig, tokenizer: Tokenizer, progress: bool = True
+    config: PretrainingConfig, tokenizer: Tokenizer, progress: bool = True, copy: Path | None = None
 ) -> TrainingBatches | StreamedBatches:
-    """Prepare the source in the run's folder, or its windows as they are needed, and return the batches."""
+    """Prepare the source in the run's folder, or its windows as they are needed, and return the batches.
+
+    `copy` is a file that is read in place of the source, as in `prepare_corpus`.
+    """
     folder = Path(config.folder) / TRAIN
     if config.stream is not None:
         return StreamedBatches(
@@ -115,7 +127,7 @@ def training_batches(
             settings=batch_settings(config),
             progress=progress,
         )
-    corpus = prepare_corpus(config.source, tokenizer, folder, limit=config.limit, progress=progress)
+    corpus = prepare_corpus(config.source, tokenizer, folder, limit=config.limit, copy=copy, progress=progress)
     return TrainingBatches(config, corpus, tokenizer)
 
 
@@ -130,4 +142,5 @@ def batch_settings(config: PretrainingConfig) -> dict[str, Any]:
     """Return what decides how batches are made of a text, and dropout."""
     names = ("batch_size", "max_tokens", "next_sentence", "masking_probability", "whole_words", "dropout")
     earlier = [dataclasses.asdict(phase) for phase in config.earlier]
-    return {name: getattr(config, name) for name in names} | {"earlier": earlier}
+    settings = {name: getattr(config, name) for name in names} | {"earlier": earlier}
+    return settings | ({"phase_seeds": phase_seeds(config)} if earlier else {})

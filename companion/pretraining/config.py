@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import dataclasses
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, TypeVar
 
 from companion.config import PRESETS, BertConfig
 from companion.data.plain import Source
+from companion.support.require import boolean, integer, number, require
 from companion.training.settings import TrainingSettings
+
+Made = TypeVar("Made")
+RENAMED = {"averaging": "ema_decay"}  # names in the records of earlier versions
 
 
 @dataclass(frozen=True)
@@ -39,11 +45,8 @@ class Phase:
     next_sentence: bool = True
 
     def __post_init__(self) -> None:
-        for name in ("steps", "batch_size", "max_tokens"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name}={getattr(self, name)} is not allowed; it must be an integer above 0")
-        if not 0 < self.masking_probability < 1:
-            raise ValueError(f"masking_probability={self.masking_probability} is not allowed; it must be in (0, 1)")
+        _check_rows(self)
+        object.__setattr__(self, "steps", integer("steps", self.steps, 1))
 
 
 @dataclass(frozen=True)
@@ -68,6 +71,9 @@ class PretrainingConfig:
         A bundled name, folder or hub id. None learns a vocabulary of `vocab_size` from the source.
     vocab_size, limit_alphabet : int
         Size of a learned vocabulary, and how many different characters it keeps (rarer ones become `[UNK]`).
+    lowercase, strip_accents, tokenize_chinese_chars : bool
+        How a learned vocabulary treats the text, as in `companion.text.tokenizer.Tokenizer`; `strip_accents` may be
+        None.
     validation : Source, optional
         Held-out text.
     validation_batches : int
@@ -105,7 +111,10 @@ class PretrainingConfig:
     initial: str | Path | None = None
     tokenizer: str | Path | None = None
     vocab_size: int = 8192
-    limit_alphabet: int = 200
+    limit_alphabet: int = 1000
+    lowercase: bool = True
+    strip_accents: bool | None = None
+    tokenize_chinese_chars: bool = True
     validation: Source | None = None
     validation_batches: int = 50
     limit: int | None = None
@@ -119,32 +128,54 @@ class PretrainingConfig:
     earlier: Sequence[Phase] = ()
 
     def __post_init__(self) -> None:
-        if isinstance(self.model, str) and self.model not in PRESETS:
-            raise ValueError(
-                f"model={self.model!r} is unknown; choose one of {', '.join(PRESETS)}, or pass a BertConfig"
-            )
-        if not 0 <= self.dropout < 1:
-            raise ValueError(f"dropout={self.dropout} is not allowed; it must be a probability in [0, 1)")
-        if self.validation_batches < 1:
-            raise ValueError(f"validation_batches={self.validation_batches} is not allowed; it must be above 0")
-        self.phases  # noqa: B018  checked here, where they are given
+        allowed = f"one of {', '.join(PRESETS)}, or a BertConfig"
+        require("model", self.model, isinstance(self.model, BertConfig) or self.model in PRESETS, allowed)
+        _check_rows(self)
+        for name in ("vocab_size", "limit_alphabet", "validation_batches"):
+            object.__setattr__(self, name, integer(name, getattr(self, name), 1))
+        for name in ("whole_words", "lowercase", "tokenize_chinese_chars"):
+            boolean(name, getattr(self, name))
+        if self.strip_accents is not None:
+            boolean("strip_accents", self.strip_accents)
+        if self.limit is not None:
+            integer("limit", self.limit, 1)
+        number("dropout", self.dropout, "a probability in [0, 1)", minimum=0, below=1)
+        self._check_steps()
         if self.stream is not None:
             self._check_stream()
+
+    @classmethod
+    def from_dict(cls, entries: Mapping[str, Any]) -> PretrainingConfig:
+        """Return the settings that a TOML file or the record of a run holds; `training` and `earlier` are tables.
+
+        Raises
+        ------
+        ValueError
+            If an entry is unknown or missing, or a value is out of range; the message names it.
+        """
+        values = dict(entries)
+        for name, make in (("training", TrainingSettings), ("model", BertConfig)):
+            if isinstance(values.get(name), Mapping):
+                values[name] = _made(make, values[name], f"{name}.")
+        values["earlier"] = tuple(_made(Phase, phase, "earlier.") for phase in values.get("earlier", ()))
+        return _made(cls, values, "")
 
     @property
     def phases(self) -> list[Phase]:
         """The earlier phases and the main one, which takes the steps that are left."""
         left = self.training.steps - sum(phase.steps for phase in self.earlier)
-        if left < 1:
-            raise ValueError(
-                f"earlier={list(self.earlier)} takes all of steps={self.training.steps}; at least one must be left"
-            )
         main = Phase(left, self.batch_size, self.max_tokens, self.masking_probability, self.next_sentence)
         return [*self.earlier, main]
 
+    def _check_steps(self) -> None:
+        taken = sum(phase.steps for phase in self.earlier)
+        if taken >= self.training.steps:
+            raise ValueError(
+                f"earlier={list(self.earlier)} takes all of steps={self.training.steps}; at least one must be left"
+            )
+
     def _check_stream(self) -> None:
-        if not self.stream > 0:
-            raise ValueError(f"stream={self.stream} is not allowed; it must be a number of megabytes above 0, or None")
+        number("stream", self.stream, "a number of megabytes above 0, or None", above=0)
         if self.earlier:
             raise ValueError(
                 f"stream={self.stream} has one shape of rows; leave out earlier, or make it a run of its own whose "
@@ -155,3 +186,23 @@ class PretrainingConfig:
                 f"workers={self.training.workers} would each read the whole text with stream={self.stream}; set "
                 "workers=0"
             )
+
+
+def _check_rows(rows: Phase | PretrainingConfig) -> None:
+    """Check what decides the rows of a phase."""
+    for name in ("batch_size", "max_tokens"):
+        object.__setattr__(rows, name, integer(name, getattr(rows, name), 1))
+    number("masking_probability", rows.masking_probability, "a share in (0, 1)", above=0, below=1)
+    boolean("next_sentence", rows.next_sentence)
+
+
+def _made(cls: type[Made], entries: Mapping[str, Any], where: str) -> Made:
+    """Return a dataclass of entries, after naming those that it does not have and those that it lacks."""
+    entries = {RENAMED.get(name, name): value for name, value in entries.items()}
+    fields = {field.name: field for field in dataclasses.fields(cls)}
+    if unknown := [name for name in entries if name not in fields]:
+        raise ValueError(f"{where}{unknown[0]} is unknown; the entries are {', '.join(fields)}")
+    needed = [name for name, field in fields.items() if field.default is dataclasses.MISSING]
+    if missing := [name for name in needed if name not in entries]:
+        raise ValueError(f"{where}{missing[0]} is missing; it has no default")
+    return cls(**entries)

@@ -71,7 +71,7 @@ class Corpus:
         if meta.get("version") != VERSION:
             raise CorpusError(
                 f"{folder} has version {meta.get('version')} of the format, this package reads {VERSION}; "
-                "prepare_corpus writes it anew"
+                "prepare_corpus writes it again"
             )
         return cls(folder, meta)
 
@@ -86,12 +86,18 @@ class Corpus:
 
 
 def prepare_corpus(
-    source: Source, tokenizer: BatchTokenizer, folder: str | Path, *, limit: int | None = None, progress: bool = True
+    source: Source,
+    tokenizer: BatchTokenizer,
+    folder: str | Path,
+    *,
+    limit: int | None = None,
+    copy: str | Path | None = None,
+    progress: bool = True,
 ) -> Corpus:
     """Tokenise a source into `folder`, or open it when it already holds this source in this vocabulary.
 
     The source is hashed at every call (text files by their contents, at the speed of the disk; see `source_checksum`),
-    so that changed text is noticed and prepared anew. The folder appears under its name only when it is complete.
+    so that changed text is noticed and prepared again. The folder appears under its name only when it is complete.
 
     Parameters
     ----------
@@ -104,6 +110,8 @@ def prepare_corpus(
         Written, or replaced if it holds a corpus of another source or vocabulary.
     limit : int, optional
         Stop before the paragraph with which the text would pass this many bytes (UTF-8).
+    copy : str or Path, optional
+        A text file with the same paragraphs, to be read in place of a source that is slow to read.
     progress : bool
         Show a progress bar.
 
@@ -122,7 +130,8 @@ def prepare_corpus(
     if (corpus := reusable_corpus(folder, identity)) is not None:
         return corpus
     meta = {**identity, "source": str(source)}
-    return write_corpus(read_paragraphs(source, limit), tokenizer, folder, meta, progress)
+    paragraphs = read_paragraphs(source, limit) if copy is None else read_paragraphs(copy)
+    return write_corpus(paragraphs, tokenizer, folder, meta, progress)
 
 
 def corpus_identity(
@@ -169,25 +178,25 @@ def write_corpus(
     with atomic_folder(folder) as temporary:
         counts = _write_tokens(paragraphs, tokenizer, temporary, progress)
         if not counts["num_tokens"]:
-            raise ValueError(f"source={meta['source']!r} holds no text with limit={meta['limit']}; nothing was written")
+            raise ValueError(
+                f"source={meta['source']!r} holds no text with limit={meta['limit']}; nothing was written. Name files "
+                "that are not empty"
+            )
         (temporary / "meta.json").write_text(json.dumps({**meta, **counts}, indent=1), encoding="utf-8")
     return Corpus.open(folder)
 
 
 def vocabulary_checksum(tokenizer: BatchTokenizer) -> str:
-    """Return a SHA-256 of what decides the ids: the vocabulary, and how case, accents and Chinese are treated.
-
-    The treatment shows in the ids of the vocabulary itself, as it is, in capitals and with accents.
-    """
-    words = " ".join(tokenizer.vocabulary)
-    probes = [words, words.upper(), words.replace("a", "á").replace("e", "é"), words.replace(" ", " 京")]
-    ids = [list(map(int, row)) for row in tokenizer.encode_batch(probes)]
-    return hashlib.sha256(json.dumps([list(tokenizer.vocabulary), ids]).encode()).hexdigest()
+    """Return a SHA-256 of what decides the ids: the vocabulary, and how case, accents and Chinese are treated."""
+    treatment = {name: getattr(tokenizer, name, None) for name in ("lowercase", "tokenize_chinese_chars")}
+    accents = getattr(tokenizer, "strip_accents", None)
+    treatment["strip_accents"] = treatment["lowercase"] if accents is None else accents
+    return hashlib.sha256(json.dumps([list(tokenizer.vocabulary), treatment]).encode()).hexdigest()
 
 
 def _write_tokens(paragraphs: Iterator[str], tokenizer: BatchTokenizer, folder: Path, progress: bool) -> dict:
     """Stream paragraphs through the tokenizer into the three files; return the counts for meta.json."""
-    dtype = "<u2" if len(tokenizer.vocabulary) < 2**16 else "<i4"
+    dtype = "<u2" if len(tokenizer.vocabulary) <= 2**16 else "<i4"
     writer = _Writer(folder, dtype)
     with writer, _progress_bar(progress) as bar:
         for texts in _sentence_batches(paragraphs):

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import logging
-import os
 import platform
 import time
 from collections.abc import Sequence
@@ -16,31 +15,36 @@ from typing import Any
 import torch
 
 from companion.config import BertConfig
-from companion.data.plain import Source, read_paragraphs
+from companion.data.plain import Source
 from companion.model.heads import BertForPreTraining
 from companion.pretraining.batches import (
     PhaseBatches,
     TrainingBatches,
     batch_settings,
-    batches_a_step,
+    batches_per_step,
     training_batches,
     validation_batches,
 )
 from companion.pretraining.config import PretrainingConfig
 from companion.pretraining.objectives import PreTrainingObjective
-from companion.pretraining.streaming import StreamedBatches, WindowReader
+from companion.pretraining.streaming import StreamedBatches
+from companion.pretraining.vocabulary import check_text, copied_text, learn_or_load_tokenizer
 from companion.support.devices import (
     best_device,
     device_name,
     generators_kept,
+    is_main_process,
     peak_memory,
     precision_for,
     process_count,
     seed_everything,
 )
 from companion.support.files import write_json
+from companion.support.locate import CHECKPOINT, locate
 from companion.text.tokenizer import Tokenizer
+from companion.training.checkpoint import check_folder, has_checkpoint
 from companion.training.inference import evaluate
+from companion.training.isolation import tracker_names
 from companion.training.loop import History, train
 
 logger = logging.getLogger(__name__)
@@ -57,7 +61,7 @@ class PretrainingResult:
 
 
 def pretrain(
-    config: PretrainingConfig, *, resume: bool = False, progress: bool = True, trackers: Sequence[str] = ()
+    config: PretrainingConfig, *, resume: bool = False, progress: bool = True, trackers: str | Sequence[str] = ()
 ) -> PretrainingResult:
     """Pre-train BERT (Devlin et al. 2019, section 3.1).
 
@@ -68,7 +72,7 @@ def pretrain(
         Go on from the checkpoint in `config.folder`; the result equals that of a run never interrupted.
     progress : bool
         Show progress bars.
-    trackers : sequence of str
+    trackers : str or sequence of str
         As in `companion.training.loop.train`.
 
     Returns
@@ -77,11 +81,15 @@ def pretrain(
         `record` is empty if the run was stopped before its last step.
     """
     folder, held_out = Path(config.folder), None
-    with _main_process_first(config):
-        tokenizer = learn_or_load_tokenizer(config, progress)
-        batches = training_batches(config, tokenizer, progress)
+    check_run(config, resume)
+    tracker_names(trackers, folder)
+    with _main_process_first(config), copied_text(config, progress) as copy:
+        tokenizer = learn_or_load_tokenizer(config, progress, copy)
+        batches = training_batches(config, tokenizer, progress, copy)
         if config.validation is not None:
             held_out = validation_batches(config, tokenizer, progress)
+    if isinstance(batches, TrainingBatches) and is_main_process():
+        check_text(batches.corpus, tokenizer, config)
     with generators_kept():
         seed_everything(config.training.seed)
         model = initial_model(config, tokenizer)
@@ -99,10 +107,36 @@ def pretrain(
         trackers=trackers,
     )
     result = PretrainingResult(model, tokenizer, history)
-    if history.finished and int(os.environ.get("RANK", "0")) == 0:
-        result.record = run_record(config, batches, history)
-        save_result(result, config)
+    if history.finished and is_main_process():
+        save_model(result, config)
+        result.record = run_record(config, batches, result)
+        write_json(folder / "record.json", result.record)
     return result
+
+
+def check_run(config: PretrainingConfig, resume: bool) -> None:
+    """Check what can be checked before the text is read.
+
+    Raises
+    ------
+    ValueError
+        If the folder holds a checkpoint and `resume` is not asked for, or rows are longer than the model's positions.
+    """
+    best_device(config.training.device)
+    check_folder(Path(config.folder), resume)
+    if resume and not has_checkpoint(Path(config.folder)):
+        logger.warning("%s holds no checkpoint; the run starts from the beginning", config.folder)
+    positions = model_shape(config).max_position_embeddings
+    for phase in config.phases:
+        if phase.max_tokens > positions:
+            raise ValueError(f"max_tokens={phase.max_tokens} is above the {positions} positions of the model; lower it")
+
+
+def model_shape(config: PretrainingConfig, **changes: Any) -> BertConfig:
+    """Return the configuration of the model: that of `initial`, the preset with `changes`, or the one that is given."""
+    if config.initial is not None:
+        return BertConfig.from_file(locate(config.initial, CHECKPOINT))
+    return BertConfig.preset(config.model, **changes) if isinstance(config.model, str) else config.model
 
 
 def initial_model(config: PretrainingConfig, tokenizer: Tokenizer) -> BertForPreTraining:
@@ -111,37 +145,13 @@ def initial_model(config: PretrainingConfig, tokenizer: Tokenizer) -> BertForPre
     if config.initial is not None:
         model = BertForPreTraining.from_pretrained(config.initial, **dropout)
     else:
-        shape = config.model
-        if isinstance(shape, str):
-            shape = BertConfig.preset(shape, vocab_size=tokenizer.vocab_size, pad_token_id=tokenizer.pad_id)
+        shape = model_shape(config, vocab_size=tokenizer.vocab_size, pad_token_id=tokenizer.pad_id)
         model = BertForPreTraining(shape.replace(**dropout))
     if model.config.vocab_size < tokenizer.vocab_size:
         raise ValueError(
             f"the model's vocab_size={model.config.vocab_size} is below the tokenizer's {tokenizer.vocab_size}"
         )
     return model
-
-
-def learn_or_load_tokenizer(config: PretrainingConfig, progress: bool = True) -> Tokenizer:
-    """Return the tokenizer in the run's folder, else the one that is named, else a new one learned from the source.
-
-    With `stream` it learns from the first window alone.
-    """
-    folder = Path(config.folder) / "tokenizer"
-    if (folder / "vocab.txt").is_file():
-        return Tokenizer.from_pretrained(folder)
-    if (name := config.tokenizer or config.initial) is not None:
-        tokenizer = Tokenizer.from_pretrained(name)
-    else:
-        if config.stream is None:
-            paragraphs = read_paragraphs(config.source, config.limit)
-        else:
-            paragraphs = WindowReader(config.source, config.stream, config.limit).read_window()
-        lines = (line for line in paragraphs if line)
-        sizes = {"vocab_size": config.vocab_size, "limit_alphabet": config.limit_alphabet}
-        tokenizer = Tokenizer.train(lines, progress=progress, **sizes)
-    tokenizer.save_pretrained(folder)
-    return tokenizer
 
 
 def validated(
@@ -159,52 +169,63 @@ def run_identity(config: PretrainingConfig, batches: TrainingBatches | StreamedB
 
 
 def run_record(
-    config: PretrainingConfig, batches: TrainingBatches | StreamedBatches, history: History
+    config: PretrainingConfig, batches: TrainingBatches | StreamedBatches, result: PretrainingResult
 ) -> dict[str, Any]:
     """Return everything that is needed to judge the run and to repeat it."""
-    settings = dataclasses.asdict(config) | {"folder": Path(config.folder).name, "source": _names(config.source)}
-    for name in ("initial", "tokenizer"):
-        settings[name] = None if settings[name] is None else "/".join(Path(settings[name]).parts[-2:])
-    settings["validation"] = None if config.validation is None else _names(config.validation)
-    device = best_device(config.training.device)
-    training, per_step = config.training, batches_a_step(config)
+    history, per_step = result.history, batches_per_step(config)
     positions = sum(per_step * phase.steps * phase.batch_size * phase.max_tokens for phase in config.phases)
-    counts, passes = batches.text_seen(per_step * training.steps)
+    counts, passes = batches.text_seen(per_step * history.step)
     return {
         "name": Path(config.folder).name,
         "date": time.strftime("%Y-%m-%d", time.gmtime()),
-        "config": settings,
+        "config": recorded_settings(config, result.model),
         "corpus": {name: batches.identity[name] for name in ("source_checksum", "vocabulary_checksum")} | counts,
         "steps": history.step,
         "positions_seen": positions,
         "passes_over_the_corpus": None if passes is None else round(passes, 3),
         "seconds": round(history.seconds),
-        "hardware": {
-            "device": device_name(device),
-            "precision": precision_for(device, training.precision),
-            "processes": process_count(),
-            "threads": torch.get_num_threads(),
-            "peak_memory_bytes": peak_memory(device),
-        },
+        "hardware": _hardware(config),
         "versions": {"python": platform.python_version(), "torch": torch.__version__},
         "final": next((row for row in reversed(history.records) if "validation_mlm" in row), history.records[-1]),
         "curve": history.records,
     }
 
 
-def save_result(result: PretrainingResult, config: PretrainingConfig) -> None:
-    """Write `model/` and `record.json` into the run's folder; the saved configuration has its own dropout again."""
-    folder, model = Path(config.folder), result.model
-    default = BertConfig() if isinstance(config.model, str) else config.model
-    trained = model.config
-    model.config = trained.replace(
-        hidden_dropout_prob=default.hidden_dropout_prob,
-        attention_probs_dropout_prob=default.attention_probs_dropout_prob,
-    )
-    model.save_pretrained(folder / "model")
+def recorded_settings(config: PretrainingConfig, model: BertForPreTraining) -> dict[str, Any]:
+    """Return the settings of a run as its record has them, with names and not the places of files on this machine.
+
+    `PretrainingConfig.from_dict` reads them back.
+    """
+    settings = dataclasses.asdict(config)
+    settings |= {"folder": Path(config.folder).name, "source": _names(config.source)}
+    settings["validation"] = None if config.validation is None else _names(config.validation)
+    for name in ("initial", "tokenizer"):
+        settings[name] = None if settings[name] is None else "/".join(Path(settings[name]).parts[-2:])
+    if config.initial is not None:  # whose shape the model has, whatever preset stood beside it
+        settings["model"] = dataclasses.asdict(model.config)
+    return settings
+
+
+def save_model(result: PretrainingResult, config: PretrainingConfig) -> None:
+    """Write `model/` into the run's folder; the saved configuration has its own dropout again."""
+    folder, model = Path(config.folder) / "model", result.model
+    own, trained = model_shape(config), model.config
+    names = ("hidden_dropout_prob", "attention_probs_dropout_prob")
+    model.config = trained.replace(**{name: getattr(own, name) for name in names})
+    model.save_pretrained(folder)
     model.config = trained
-    result.tokenizer.save_pretrained(folder / "model")
-    write_json(folder / "record.json", result.record)
+    result.tokenizer.save_pretrained(folder)
+
+
+def _hardware(config: PretrainingConfig) -> dict[str, Any]:
+    device = best_device(config.training.device)
+    return {
+        "device": device_name(device),
+        "precision": precision_for(device, config.training.precision),
+        "processes": process_count(),
+        "threads": torch.get_num_threads(),
+        "peak_memory_bytes": peak_memory(device),
+    }
 
 
 def _main_process_first(config: PretrainingConfig) -> AbstractContextManager:
@@ -217,7 +238,11 @@ def _main_process_first(config: PretrainingConfig) -> AbstractContextManager:
 
 
 def _names(source: Source) -> list[str] | str:
-    """Keep the file names of a source and leave out where they lay."""
-    if isinstance(source, str | Path):
-        return Path(source).name
-    return [Path(part).name for part in source]
+    """Return the names of a source without the places where files lie; a set of the hub keeps its whole name."""
+    if not isinstance(source, str | Path):
+        return [str(_names(part)) for part in source]
+    parts = Path(source).parts
+    if isinstance(source, str) and source.startswith("hub:"):
+        return source
+    first = next((index for index, part in enumerate(parts) if "*" in part), len(parts) - 1)
+    return "/".join(parts[first:])  # of a pattern all from the first * on

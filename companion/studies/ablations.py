@@ -24,7 +24,8 @@ from companion.pretraining.batches import PhaseBatches, training_batches, valida
 from companion.pretraining.config import Phase, PretrainingConfig
 from companion.pretraining.corpus import vocabulary_checksum
 from companion.pretraining.objectives import PreTrainingObjective
-from companion.pretraining.run import initial_model, learn_or_load_tokenizer, validated
+from companion.pretraining.run import initial_model, validated
+from companion.pretraining.vocabulary import learn_or_load_tokenizer
 from companion.studies.statistics import by_seed, paired_difference
 from companion.studies.variants import BASE, CURVE_POINTS, FIGURES, HEAD_WIDTH, SHORT_ROW, VARIANTS, Variant
 from companion.support.devices import best_device, precision_for, seed_everything
@@ -179,6 +180,7 @@ def configuration(variant: Variant, seed: int, study: Study) -> PretrainingConfi
         training=training,
         model=model_shape(variant),
         vocab_size=variant.vocab_size,
+        limit_alphabet=200,
         validation=study.validation,
         validation_batches=study.validation_batches,
         limit=study.limit,

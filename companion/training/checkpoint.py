@@ -81,6 +81,17 @@ def has_checkpoint(folder: Path) -> bool:
     return (folder / CHECKPOINT).exists() or (folder / f".{CHECKPOINT}.old").exists()
 
 
+def check_folder(folder: Path | None, resume: bool) -> None:
+    """Raise a ValueError if a folder is missing to resume from, or holds a checkpoint that would be written over."""
+    if resume and folder is None:
+        raise ValueError("resume=True needs folder=..., where the checkpoint is")
+    if not resume and folder is not None and has_checkpoint(folder):
+        raise ValueError(
+            f"folder={str(folder)!r} holds the checkpoint of an earlier run; pass resume=True to go on with it, or "
+            "another folder, or remove it"
+        )
+
+
 def read_progress(target: Path) -> dict[str, Any]:
     """Return what a checkpoint holds beside weights and optimiser, after checking the sizes of its files.
 

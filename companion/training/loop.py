@@ -24,7 +24,7 @@ from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel
 
 from companion.support.devices import best_device, process_count, seed_everything
-from companion.training.checkpoint import has_checkpoint, load_checkpoint, plain, save_checkpoint
+from companion.training.checkpoint import check_folder, load_checkpoint, plain, save_checkpoint
 from companion.training.isolation import Isolation, new_accelerator, tracker_names
 from companion.training.loader import Batches, check_batches, read_batches
 from companion.training.objective import (
@@ -151,7 +151,7 @@ def train(
         batches, settings.steps * settings.accumulation * process_count(), workers=settings.workers, resume=resume
     )
     best_device(settings.device)
-    _check_folder(folder, resume)
+    check_folder(folder, resume)
     trackers = tracker_names(trackers, folder)
     with trained_only(model, groups, settings.weight_decay) as groups:
         run = _Run(model, batches, objective, settings, groups, folder, trackers)
@@ -437,13 +437,3 @@ class _Run:
         with self.isolation.section():
             for tracker in self.accelerator.trackers:  # `end_training` would also part the processes from each other
                 tracker.finish()
-
-
-def _check_folder(folder: Path | None, resume: bool) -> None:
-    if resume and folder is None:
-        raise ValueError("resume=True needs folder=..., where the checkpoint is")
-    if not resume and folder is not None and has_checkpoint(folder):
-        raise ValueError(
-            f"folder={str(folder)!r} holds the checkpoint of an earlier run; pass resume=True to go on with it, or "
-            "another folder, or remove it"
-        )

@@ -6,9 +6,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from companion.support.devices import DTYPES, device_named
 from companion.support.require import boolean, choice, integer, number, require
 
+PRECISIONS = (None, "auto", "fp32", "bf16", "fp16")
 SCHEDULES = ("linear", "cosine", "trapezoid", "constant")
 
 
@@ -94,8 +94,10 @@ class TrainingSettings:
         self._set("betas", _betas(self.betas))
         self._set("compile", boolean("compile", self.compile))
         choice("schedule", self.schedule, SCHEDULES)
-        choice("precision", self.precision, (None, "auto", *DTYPES))
+        choice("precision", self.precision, PRECISIONS)
         if self.device is not None:
+            from companion.support.devices import device_named  # brings PyTorch, which settings alone do not need
+
             self._set("device", device_named(self.device))
 
     def _set(self, name: str, value: Any) -> None:

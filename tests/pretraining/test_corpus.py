@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from companion.data.docstrings import module_paragraphs, prose_paragraphs
-from companion.data.plain import CorpusError, read_documents, read_paragraphs
+from companion.data.plain import CorpusError, read_documents, read_paragraphs, source_checksum
 from companion.pretraining.corpus import Corpus, prepare_corpus, vocabulary_checksum
 from companion.text.sentences import split_sentences
 from companion.text.tokenizer import Tokenizer
@@ -35,8 +35,6 @@ class NumberTokenizer:
         self.fail_after, self.texts = fail_after, 0
 
     def encode_batch(self, texts):
-        if any(not text[:1].isdigit() for text in texts):
-            return [[1] for _ in texts]  # the probe of the vocabulary checksum
         self.texts += len(texts)
         if self.fail_after is not None and self.texts > self.fail_after:
             raise KeyboardInterrupt
@@ -128,12 +126,13 @@ def test_sentences_and_documents_without_tokens_are_left_out(tmp_path):
     assert corpus.document_starts.tolist() == [0, 1, 2]
 
 
-def test_large_vocabularies_are_stored_in_32_bits(tmp_path):
+@pytest.mark.parametrize(("vocab_size", "size"), [(65_535, 2), (65_536, 2), (65_537, 4), (70_000, 4)])
+def test_ids_take_two_bytes_as_long_as_they_fit(tmp_path, vocab_size, size):
     path = tmp_path / "text.txt"
-    path.write_text("65535 65536 69999\n")
-    corpus = prepare(path, NumberTokenizer(70_000), tmp_path / "corpus")
-    assert corpus.tokens.dtype == np.int32
-    assert corpus.tokens.tolist() == [65535, 65536, 69999]
+    path.write_text(f"0 1 {vocab_size - 1}\n")
+    corpus = prepare(path, NumberTokenizer(vocab_size), tmp_path / "corpus")
+    assert corpus.tokens.itemsize == size
+    assert corpus.tokens.tolist() == [0, 1, vocab_size - 1]
 
 
 def test_batches_of_any_size_give_the_same_files(tmp_path, monkeypatch):
@@ -179,6 +178,8 @@ def test_text_moved_between_files_or_another_treatment_of_case_is_another_corpus
     changes = [{"lowercase": False}, {"strip_accents": False}, {"tokenize_chinese_chars": False}]
     checksums = {vocabulary_checksum(Tokenizer(vocabulary, **change)) for change in [{}, *changes]}
     assert len(checksums) == 4
+    assert vocabulary_checksum(Tokenizer(vocabulary, strip_accents=True)) in checksums, "what is the default, said"
+    assert vocabulary_checksum(Tokenizer(vocabulary[::-1])) not in checksums
     assert moved.meta["vocabulary_checksum"] in checksums
 
 
@@ -266,8 +267,93 @@ def test_the_limit_counts_bytes_and_keeps_paragraphs_whole(tmp_path):
     assert list(read_paragraphs(path, limit=9)) == ["äöü", "abc", ""]
     assert list(read_paragraphs(path, limit=11)) == ["äöü", "abc", ""]
     assert list(read_paragraphs(path, limit=12)) == ["äöü", "abc", "", "abc", ""]
-    with pytest.raises(ValueError, match="limit=0 must be a positive number of bytes"):
+    with pytest.raises(ValueError, match="limit=0 is not allowed; it must be an integer above 0"):
         read_paragraphs(path, limit=0)
+
+
+def test_a_limit_that_ends_before_the_first_paragraph_is_refused_with_the_reason(tmp_path, tokenizer):
+    path = tmp_path / "text.txt"
+    path.write_text("\n\näöü abc\n\nabc\n", encoding="utf-8")
+    for limit in (1, 9):
+        with pytest.raises(ValueError, match=rf"limit={limit} ends before the first paragraph, which has 10 bytes"):
+            prepare(path, tokenizer, tmp_path / "corpus", limit=limit)
+    assert list(read_paragraphs(path, limit=10)) == ["äöü abc", ""]
+    assert not (tmp_path / "corpus").exists()
+
+
+@pytest.mark.parametrize("suffix", [".txt", ".txt.gz", ".txt.xz", ".TXT"])
+@pytest.mark.parametrize("line", [1, 3, 5000])
+def test_a_file_that_is_not_utf_8_is_named_with_the_line_and_the_remedy(tmp_path, suffix, line):
+    opened = {".gz": gzip.open, ".xz": lzma.open}.get(Path(suffix).suffix, open)
+    (tmp_path / "a.txt").write_text("good\n")
+    with opened(tmp_path / f"b{suffix}", "wb") as file:
+        file.write(b"good line\n" * (line - 1) + "caf\xe9\n".encode("latin-1") + b"good\n")
+    message = rf"b{suffix}, line {line} is not UTF-8 .*iconv -f latin1 -t utf8 b{suffix}"
+    with pytest.raises(ValueError, match=message):
+        list(read_paragraphs(tmp_path))
+
+
+@pytest.mark.parametrize("suffix", [".gz", ".xz"])
+@pytest.mark.parametrize("damage", ["cut", "other"])
+def test_a_compressed_file_that_is_damaged_is_named_and_nothing_written(tmp_path, suffix, damage):
+    pick = np.random.default_rng(0)
+    lines = "\n".join(" ".join(map(str, row)) for row in pick.integers(0, 999, (2000, 20)))
+    path = tmp_path / f"text.txt{suffix}"
+    with (gzip.open if suffix == ".gz" else lzma.open)(path, "wt") as file:
+        file.write(lines)
+    content = path.read_bytes()
+    path.write_bytes(content[: len(content) // 2] if damage == "cut" else b"no archive at all")
+    with pytest.raises(ValueError, match=rf"text.txt{suffix} is cut short or damaged \(.*\); fetch or write it again"):
+        prepare(path, NumberTokenizer(), tmp_path / "corpus")
+    assert [entry.name for entry in tmp_path.iterdir()] == [path.name]
+
+
+def test_a_folder_is_read_without_what_is_hidden_and_whatever_the_case_of_its_endings(tmp_path):
+    for name in ("a.txt", "B.TXT", "sub/c.Txt", ".hidden.txt", ".git/d.txt", "sub/.cache/e.txt", "f.csv", "g.txt.bak"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text(name)
+    (tmp_path / "folder.txt").mkdir()
+    assert list(read_paragraphs(tmp_path)) == ["B.TXT", "", "a.txt", "", "sub/c.Txt", ""]
+    assert list(read_paragraphs(tmp_path / ".git")) == [".git/d.txt", ""], "what is named itself is read"
+
+
+BLANKS = ["", " ", "\t", "\u200b", "\ufeff", " \u200b\u200d ", "\u00a0", "\u3000", "\u2060\r"]
+
+
+@pytest.mark.parametrize("blank", BLANKS, ids=ascii)
+@pytest.mark.parametrize("end", ["\n", "\r\n"], ids=ascii)
+def test_whatever_looks_like_an_empty_line_parts_documents(tmp_path, blank, end):
+    path = tmp_path / "text.txt"
+    path.write_bytes(end.join(["one.", "two.", blank, "three."]).encode("utf-8"))
+    assert list(read_paragraphs(path)) == ["one.", "two.", "", "three.", ""]
+
+
+@pytest.mark.parametrize("end", ["\n", "\r\n", "\r"], ids=ascii)
+@pytest.mark.parametrize("mark", [b"", b"\xef\xbb\xbf"], ids=["plain", "byte-order mark"])
+def test_line_ends_and_a_mark_at_the_start_do_not_change_the_text(tmp_path, end, mark):
+    path = tmp_path / "text.txt"
+    path.write_bytes(mark + end.join(["A cat.", "", "A dog.", ""]).encode())
+    assert list(read_paragraphs(path)) == ["A cat.", "", "A dog.", ""]
+
+
+def test_empty_files_beside_others_are_passed_over_and_alone_refused(tmp_path, tokenizer):
+    texts = tmp_path / "texts"
+    texts.mkdir()
+    for name in ("a.txt", "c.txt"):
+        (texts / name).touch()
+    with pytest.raises(ValueError, match="holds no text .*; nothing was written. Name files that are not empty"):
+        prepare(texts, tokenizer, tmp_path / "corpus")
+    (texts / "b.txt").write_text("A cat sat.\n")
+    assert prepare(texts, tokenizer, tmp_path / "corpus").num_documents == 1
+
+
+def test_a_copy_is_read_in_place_of_the_source_and_the_source_identifies_the_corpus(tmp_path, text_file, tokenizer):
+    copy = tmp_path / "copy.txt"
+    copy.write_text("A dog sat.\n")
+    corpus = prepare(text_file, tokenizer, tmp_path / "corpus", copy=copy)
+    assert corpus.num_sentences == 1
+    assert corpus.meta["source_checksum"] == source_checksum(text_file)
+    assert corpus.meta["source"] == str(text_file)
 
 
 def test_sources_that_cannot_be_read_are_named(tmp_path, tokenizer):

@@ -4,16 +4,17 @@ import json
 import math
 import os
 import random
-from dataclasses import replace
+import re
+from dataclasses import fields, replace
+from pathlib import Path
 
 import pytest
 import torch
 from typer.testing import CliRunner
 
 from companion.cli import app
-from companion.cli.pretrain import _phase
 from companion.model.heads import BertForPreTraining
-from companion.pretraining.batches import training_batches
+from companion.pretraining.batches import phase_seeds, training_batches
 from companion.pretraining.config import Phase, PretrainingConfig
 from companion.pretraining.run import pretrain
 from companion.text.tokenizer import Tokenizer
@@ -129,11 +130,25 @@ def test_earlier_phases_have_rows_of_their_own(finished, text, tmp_path):
     assert [("next_sentence_label" in batches[number]) for number in (0, 5, 6, 10)] == [False, False, True, True]
     masked = [(batches[number]["labels"] != -100).float().sum(1).mean() for number in (5, 6)]
     assert masked[1] > 1.5 * masked[0]
-    # A phase begins with its first batch, drawn as a run of that phase alone would draw it with the next seed.
-    alone = config(text, tmp_path, replace(training, seed=1), batch_size=4, max_tokens=12, masking_probability=0.3)
-    first = training_batches(alone, whole.tokenizer, progress=False)[0]
-    assert torch.equal(batches[6]["input_ids"], first["input_ids"])
-    assert torch.equal(batches[6]["labels"], first["labels"])
+    # A phase begins with its first batch, drawn as a run of that phase alone would draw it with the phase's seed.
+    seeds = phase_seeds(config(text, tmp_path, training, earlier=SHORT_FIRST))
+    short = {"batch_size": 4, "max_tokens": 12, "masking_probability": 0.3}
+    for number, seed, rows in ((6, seeds[1], short), (10, training.seed, {})):
+        alone = config(text, tmp_path, replace(training, seed=seed), **rows)
+        first = training_batches(alone, whole.tokenizer, progress=False)[0]
+        assert torch.equal(batches[number]["input_ids"], first["input_ids"])
+        assert torch.equal(batches[number]["labels"], first["labels"])
+
+
+def test_no_two_phases_of_any_runs_share_a_seed(text, tmp_path):
+    seeds = [
+        seed
+        for run_seed in range(20)
+        for seed in phase_seeds(config(text, tmp_path, settings(seed=run_seed), earlier=SHORT_FIRST))
+    ]
+    assert len(set(seeds)) == len(seeds) == 60
+    assert seeds[2::3] == list(range(20)), "the main phase has the run's own"
+    assert phase_seeds(config(text, tmp_path, settings(seed=5))) == [5]
 
 
 def test_a_run_of_phases_is_recorded_and_resumed_over_their_boundary(text, tmp_path):
@@ -169,7 +184,11 @@ def test_wrong_phases_are_named(changes, message):
     ("changes", "message"),
     [
         ({"earlier": [Phase(5), Phase(3)]}, "takes all of steps=8; at least one must be left"),
-        ({"model": "giant"}, "model='giant' is unknown; choose one of tiny, mini"),
+        ({"model": "giant"}, "model='giant' is not allowed; it must be one of tiny, mini"),
+        ({"vocab_size": 2.5}, "vocab_size=2.5 is not allowed; it must be an integer above 0"),
+        ({"limit_alphabet": 0}, "limit_alphabet=0 is not allowed"),
+        ({"lowercase": "no"}, "lowercase='no' is not allowed; it must be True or False"),
+        ({"limit": 0}, "limit=0 is not allowed; it must be an integer above 0"),
         ({"dropout": 1.0}, "dropout=1.0 is not allowed"),
         ({"masking_probability": 0.0}, "masking_probability=0.0 is not allowed"),
         ({"batch_size": 0}, "batch_size=0 is not allowed"),
@@ -178,9 +197,6 @@ def test_wrong_phases_are_named(changes, message):
 def test_wrong_settings_are_named(text, tmp_path, changes, message):
     with pytest.raises(ValueError, match=message):
         config(text, tmp_path, **changes)
-
-
-# --- the command line ---------------------------------------------------------------------------------------------
 
 
 def run(*arguments, **options):
@@ -210,29 +226,131 @@ def test_pretrain_stops_resumes_and_predict_fills_masks(text, tmp_path):
     assert stopped.exit_code == 0, stopped.output
     assert "stopped at step 1; the same command with --resume goes on" in stopped.output
     done = run(*command, "--resume")
-    assert "finished 3 steps" in done.output
+    assert "finished 3 steps\ntraining (last step): mlm " in done.output
     filled = run("predict", folder / "model", "The [MASK] sees the owl.", "--count", 2)
     (row,) = [json.loads(line) for line in filled.output.splitlines()]
     assert row["text"] == "The [MASK] sees the owl." and len(row["masks"][0]) == 2
 
 
+TOML = """
+source = "{text}"
+model = "tiny"
+vocab_size = 60
+batch_size = 8
+max_tokens = 24
+masking_probability = 0.2
+
+[training]
+steps = 5
+precision = "fp32"
+log_every = 1
+
+[[earlier]]
+steps = 2
+batch_size = 4
+max_tokens = 12
+next_sentence = false
+"""
+
+
+def test_a_file_of_settings_is_read_and_options_override_it(text, tmp_path):
+    (tmp_path / "run.toml").write_text(TOML.format(text=text))
+    folder = tmp_path / "run"
+    done = run("pretrain", tmp_path / "run.toml", "--output", folder, "--masking", 0.3, "--seed", 3, "--no-progress")
+    assert done.exit_code == 0, done.output
+    found = json.loads((folder / "record.json").read_text())
+    assert found["steps"] == 5 and found["config"]["masking_probability"] == 0.3
+    assert found["config"]["earlier"] == [
+        {"steps": 2, "batch_size": 4, "max_tokens": 12, "masking_probability": 0.15, "next_sentence": False}
+    ]
+    chosen = {"seed": 3, "precision": "fp32", "learning_rate": 8e-4, "betas": [0.9, 0.98], "log_every": 1}
+    assert chosen.items() <= found["config"]["training"].items(), "what neither gives has the command's default"
+    by_hand = config(
+        text,
+        tmp_path / "by-hand",
+        settings(steps=5, seed=3, learning_rate=8e-4, warmup_share=0.05, betas=(0.9, 0.98)),
+        earlier=[Phase(2, 4, 12, next_sentence=False)],
+        masking_probability=0.3,
+    )
+    by_hand = pretrain(replace(by_hand, validation=None), progress=False)
+    assert by_hand.history.column("mlm")[1] == [row["mlm"] for row in found["curve"] if "mlm" in row]
+
+
+def test_a_record_is_read_back_as_the_settings_that_it_is_of(text, tmp_path, finished):
+    folder, first = finished
+    again = run("pretrain", folder / "record.json", text, "--output", tmp_path / "run", "--validation", text)
+    assert again.exit_code == 0, again.output
+    record = json.loads((tmp_path / "run" / "record.json").read_text())
+    assert [row.get("mlm") for row in record["curve"]] == [row.get("mlm") for row in first.record["curve"]]
+    assert record["config"] == json.loads(json.dumps(first.record["config"])) | {"folder": "run"}
+    rest = re.findall(r"^(validation|training \(last step\)): mlm ([\d.]+)", again.output, re.MULTILINE)
+    expected = (record["final"]["validation_mlm"], record["curve"][-2]["mlm"])
+    assert [float(value) for _, value in rest] == [round(value, 3) for value in expected]
+
+
+@pytest.mark.parametrize("name", ["mini-first", "mini-second", "mini-short", "mini"])
+def test_records_of_the_book_can_be_read_back(name):
+    record = json.loads((Path(__file__).parents[2] / "book" / "results" / f"{name}.json").read_text())
+    entries = {name: value for name, value in record["config"].items() if value is not None}
+    found = PretrainingConfig.from_dict(entries)
+    assert found.training.steps == record["steps"] and found.limit_alphabet == 200
+    assert [phase.max_tokens for phase in found.phases][-1] == record["config"]["max_tokens"]
+
+
 @pytest.mark.parametrize(
-    ("text", "phase"),
+    ("toml", "message"),
     [
-        ("4800:64x32:mlm", Phase(4800, 64, 32, next_sentence=False)),
-        ("900:256x128", Phase(900, 256, 128)),
-        ("900:256x128:0.25", Phase(900, 256, 128, 0.25)),
-        ("9:2x128:.4:mlm", Phase(9, 2, 128, 0.4, next_sentence=False)),
+        ("steps = 3", "steps is unknown; the entries are source, folder, training"),
+        ("[training]\nstep = 3", "training.step is unknown; the entries are steps, learning_rate"),
+        ("[[earlier]]\nbatch_size = 3", "earlier.steps is missing; it has no default"),
+        ("vocab_size = -1", "--vocab-size -1 is not allowed; it must be an integer above 0"),
+        ("vocab_size = ", "run.toml holds no settings of a pre-training run .Invalid value .at end of document"),
     ],
 )
-def test_the_command_line_reads_phases(text, phase):
-    assert _phase(text) == phase
+def test_what_is_wrong_in_a_file_of_settings_is_said(tmp_path, toml, message):
+    (tmp_path / "run.toml").write_text(f'source = "text.txt"\n{toml}')
+    result = run("pretrain", tmp_path / "run.toml", "--output", tmp_path / "run")
+    assert result.exit_code == 2 and re.search(message, result.output), result.output
+    assert not (tmp_path / "run").exists()
 
 
-@pytest.mark.parametrize("text", ["4800", "4800:64", "4800:64x32:1.5", "4800:64x32:nsp", ":64x32"])
-def test_a_phase_that_cannot_be_read_is_named(text):
-    with pytest.raises(ValueError, match="is not of the form STEPS:ROWSxTOKENS"):
-        _phase(text)
+def test_a_file_of_settings_without_text_or_folder_is_said(tmp_path, text):
+    (tmp_path / "run.toml").write_text('model = "tiny"')
+    assert "run.toml names no source; add one to it" in run("pretrain", tmp_path / "run.toml", "--output", "x").output
+    assert "--output is missing; name the folder of the run" in run("pretrain", text).output
+    (tmp_path / "other.json").write_text("{}")
+    assert "other.json holds no settings" in run("pretrain", tmp_path / "other.json", "--output", "x").output
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--masking", 15], "companion: --masking-probability 15.0 is not allowed"),
+        (["--max-tokens", 1024], "companion: --max-tokens 1024 is above the 512 positions of the model; lower it"),
+        (["--device", "gpu"], "companion: --device 'gpu' is unknown"),
+        (["--stream", 1, "--workers", 2], "companion: --workers 2 would each read the whole text with --stream 1.0"),
+        (["--tracker", "paper"], "companion: --tracker 'paper' is not allowed"),
+        (["--learning-rate", "inf"], "companion: --learning-rate inf is not allowed; it must be a number above 0"),
+    ],
+)
+def test_messages_name_the_options_of_the_command(text, tmp_path, options, message):
+    result = run("pretrain", text, "--output", tmp_path / "run", *options)
+    assert result.exit_code == 2 and message in result.output, result.output
+    assert not (tmp_path / "run").exists(), "nothing was prepared"
+
+
+def test_every_setting_has_an_option_or_is_set_by_file_alone():
+    by_file = {"earlier", "training", "source", "folder", "betas", "eps"}
+    names = {field.name for cls in (PretrainingConfig, TrainingSettings) for field in fields(cls)}
+    output = " ".join(run("pretrain", "--help").output.split())
+    assert {name for name in names if f"--{name.replace('_', '-')}" not in output} == by_file
+    for line in ("[default: 8192]", "[default: 0.0008]", "[default: 10000]", "[default: auto]"):
+        assert line in output
+
+
+def test_the_list_of_commands_is_not_truncated():
+    lines = [line for line in run("--help").output.splitlines() if line.startswith("  pretrain")]
+    assert len(lines) == 1 and "..." not in lines[0]
 
 
 def test_finetune_and_predict_on_a_folder_of_json_lines(text, tmp_path, finished):

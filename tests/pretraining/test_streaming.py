@@ -18,8 +18,9 @@ from companion.data.plain import DOCUMENT_END, read_paragraphs
 from companion.pretraining.batches import training_batches
 from companion.pretraining.config import Phase, PretrainingConfig
 from companion.pretraining.corpus import Corpus
-from companion.pretraining.run import learn_or_load_tokenizer, pretrain
+from companion.pretraining.run import pretrain
 from companion.pretraining.streaming import Place, WindowReader
+from companion.pretraining.vocabulary import learn_or_load_tokenizer
 from companion.text.tokenizer import Tokenizer
 from companion.training.settings import TrainingSettings
 

@@ -11,7 +11,8 @@ from typer.testing import CliRunner
 from companion.cli import app
 from companion.model.heads import IGNORED
 from companion.pretraining.batches import training_batches, validation_batches
-from companion.pretraining.run import initial_model, learn_or_load_tokenizer
+from companion.pretraining.run import initial_model
+from companion.pretraining.vocabulary import learn_or_load_tokenizer
 from companion.studies import ablations
 from companion.studies.ablations import (
     Study,

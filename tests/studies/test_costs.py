@@ -176,7 +176,7 @@ def test_a_fused_kernel_keeps_no_attention_weights():
     assert saved == 4 * 4 * 2 * 4 * (128 * 128 - 128)  # bytes · layers · rows · heads · (weights − one a row of them)
 
 
-@pytest.mark.parametrize("vocab_size", [40, 70_000])
+@pytest.mark.parametrize("vocab_size", [40, 2**16 - 1, 2**16, 2**16 + 1, 70_000])
 def test_a_corpus_is_as_large_on_disk_as_predicted(tmp_path, vocab_size: int):
     words = [f"w{number}" for number in range(vocab_size - 6)]
     tokenizer = Tokenizer(["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", ".", *words])
