@@ -236,7 +236,7 @@ class FineTuned(BaseEstimator):
         columns = {name: rows[name] for name in (*self.INPUTS, *self.LABELS)}
         if weights is not None:
             columns["weights"] = weights[rows["sample"]] if "sample" in rows else weights
-        options = {"seed": seed, "pad_id": tokenizer.pad_id, "shares": process_count()}
+        options = {"seed": seed, "pad_id": tokenizer.pad_id, "world_size": process_count()}
         return GroupedBatches(columns, self.batch_size, **options)
 
     def _settings(self, config: BertConfig, steps_per_epoch: int, validated: bool, seed: int) -> TrainingSettings:

@@ -15,6 +15,7 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from companion.model.heads import IGNORED
+from companion.support.require import integer
 
 Rows = Mapping[str, Sequence]  # name of a column -> one entry a row
 POOL = 16  # batches sorted together; on SST-2 padding adds 15% to the tokens, against 210% when nothing is sorted
@@ -30,9 +31,9 @@ class GroupedBatches(Dataset):
     ----------
     rows : mapping of str to sequence
         `input_ids` and any other columns; entry i of each belongs to row i. A list of sequences runs over tokens; an
-        array, or a list of numbers, has one entry (a number or a vector) a row. `attention_mask` is made anew.
+        array, or a list of numbers, has one entry (a number or a vector) a row. `attention_mask` is made again.
     batch_size : int
-        Rows of a batch, at most.
+        Rows per batch, at most.
     seed : int
         Seeds the order: batch i depends on it and on i alone.
     pad_id : int
@@ -40,9 +41,10 @@ class GroupedBatches(Dataset):
     multiple : int
         Widths are rounded up to a multiple of it. On a CPU in fp32 a rounding to 8 costs a fifth of the time on short
         sentences; hardware that wants aligned shapes may repay it.
-    shares : int
-        Every batch is dealt out over this many numbers: batch b is what `b * shares` to `b * shares + shares - 1` hold
-        together. For several processes, or for several passes a step where memory is short.
+    world_size : int
+        Every batch is dealt out over this many numbers: batch b is what the numbers from `b * world_size` to
+        `(b + 1) * world_size - 1` hold together. For several processes, or several passes per step where memory is
+        short.
     group : bool
         False leaves the batches as shuffled.
 
@@ -60,20 +62,18 @@ class GroupedBatches(Dataset):
         seed: int = 0,
         pad_id: int = 0,
         multiple: int = 1,
-        shares: int = 1,
+        world_size: int = 1,
         group: bool = True,
     ) -> None:
         self.columns = as_arrays(rows)
         self.lengths = row_lengths(self.columns)
-        self.batch_size, self.seed = batch_size, seed
-        self.pad_id, self.multiple, self.shares, self.group = pad_id, multiple, shares, group
-        for name in ("batch_size", "multiple", "shares"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name}={getattr(self, name)} is not allowed; it must be an integer above 0")
-        if len(self.lengths) // self.steps_per_epoch < shares:
+        self.batch_size, self.multiple = integer("batch_size", batch_size, 1), integer("multiple", multiple, 1)
+        self.seed, self.pad_id, self.group = integer("seed", seed, 0), pad_id, group
+        self.world_size = integer("world_size", world_size, 1)
+        if (smallest := len(self.lengths) // self.steps_per_epoch) < world_size:
             raise ValueError(
-                f"shares={shares} is more than the {len(self.lengths) // self.steps_per_epoch} rows of the smallest "
-                f"batch; raise batch_size={batch_size} or lower shares"
+                f"world_size={world_size} is more than the {smallest} rows of the smallest batch; raise "
+                f"batch_size={batch_size} or lower world_size"
             )
         self._epoch: tuple[int, list[np.ndarray]] = (-1, [])
 
@@ -84,11 +84,11 @@ class GroupedBatches(Dataset):
 
     def rows_of(self, number: int) -> np.ndarray:
         """Return the indices of the rows that make up batch `number`, counted over all epochs."""
-        batch, share = divmod(number, self.shares)
+        batch, share = divmod(number, self.world_size)
         epoch, place = divmod(batch, self.steps_per_epoch)
         if self._epoch[0] != epoch:
             self._epoch = (epoch, self._arrange(epoch))
-        return self._epoch[1][place][share :: self.shares]
+        return self._epoch[1][place][share :: self.world_size]
 
     def __getitem__(self, number: int) -> dict[str, Tensor]:
         rows = take_rows(self.columns, self.rows_of(number))

@@ -255,7 +255,7 @@ def test_a_stopped_run_goes_on_as_if_it_had_not_been(finished, text, tmp_path, l
     stop_at = {"steps": 24, "save_every": 17}
     stopped = config(text, tmp_path, settings(**stop_at))
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("companion.training.loop._Run.must_stop", lambda run, *_: run.history.step == 17)
+        patch.setattr("companion.training.run.Run.must_stop", lambda run, *_: run.history.step == 17)
         assert pretrain(stopped, progress=False).history.step == 17
     assert len(json.loads((tmp_path / "windows.json").read_text())["windows"]) > 1
     if lost == "corpus-train":

@@ -114,9 +114,9 @@ def test_widths_are_rounded_up_when_asked():
     assert sorted(batches[i]["input_ids"].shape[1] for i in range(3)) == [8, 16, 24]
 
 
-def test_shares_deal_out_the_same_batches():
+def test_several_processes_are_dealt_the_same_batches():
     rows = rows_of_lengths(lengths_like_sentences(100))
-    whole, dealt = GroupedBatches(rows, 16), GroupedBatches(rows, 16, shares=3)
+    whole, dealt = GroupedBatches(rows, 16), GroupedBatches(rows, 16, world_size=3)
     assert dealt.steps_per_epoch == whole.steps_per_epoch
     for number in range(2 * whole.steps_per_epoch):
         parts = [dealt.rows_of(3 * number + share) for share in range(3)]
@@ -136,7 +136,7 @@ def test_sorted_batches_go_from_long_to_short():
         ({"input_ids": [[1]], "labels": [0, 1]}, {}, "column 'labels' has 2 rows, input_ids has 1"),
         (rows_of_lengths([3]), {"batch_size": 0}, "batch_size=0 is not allowed; it must be an integer above 0"),
         (rows_of_lengths([3]), {"multiple": 0}, "multiple=0 is not allowed"),
-        (rows_of_lengths([3] * 33), {"shares": 17}, "shares=17 is more than the 16 rows of the smallest batch"),
+        (rows_of_lengths([3] * 33), {"world_size": 17}, "world_size=17 is more than the 16 rows of the smallest batch"),
     ],
 )
 def test_what_cannot_be_batched_is_refused(rows, options, message):
