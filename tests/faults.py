@@ -166,8 +166,8 @@ FAULTS = [
     Fault(
         "NSP loss left out",
         "pretraining/objectives.py",
-        'losses["nsp"], right["nsp_accuracy"] = _cross',
-        '_, right["nsp_accuracy"] = _cross',
+        'sums["nsp"] = _cross',
+        '_ = _cross',
         "objectives",
     ),
     Fault(
