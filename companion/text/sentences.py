@@ -5,9 +5,12 @@ from __future__ import annotations
 import re
 
 # A sentence ends at . ! ? or an ellipsis, with closing quotes or brackets, before white space and something that can
-# begin a sentence; at the Chinese and Japanese marks no white space is needed.
+# begin a sentence; at the Chinese and Japanese marks no white space is needed. A run of marks is tried once, from its
+# beginning and without giving any back, so that the work grows with the length of the text alone.
 _BOUNDARY = re.compile(
-    r"""(?P<mark>[.!?…]+)["'”’»)\]]*\s+(?=["'“‘«(\[¿¡]*[\w])|[。！？]+[”’」』）]*\s*(?=\S)""", re.VERBOSE
+    r"""(?<![.!?…])(?P<mark>[.!?…]++)["'”’»)\]]*+\s++(?=["'“‘«(\[¿¡]*[\w])
+    |(?<![。！？])[。！？]++[”’」』）]*+\s*+(?=\S)""",
+    re.VERBOSE,
 )
 _LAST_WORD = re.compile(r"[^\s(\[\"“]*$")
 _INITIALS = re.compile(r"(?:[^\W\d_]\.)*[^\W\d_]")

@@ -9,24 +9,31 @@ that runs on all cores, the place of every token in the text (offsets), and the 
 
 from __future__ import annotations
 
-import json
 import operator
 from collections.abc import Iterable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
-from typing import Any, Self
+from typing import Self
 
-from tokenizers import Encoding, normalizers, pre_tokenizers, processors
-from tokenizers import Tokenizer as Backend
-from tokenizers import decoders as backend_decoders
-from tokenizers import models as backend_models
+from tokenizers import AddedToken
 from torch import Tensor
 
+from companion.support.containers import as_texts
 from companion.support.locate import locate
-from companion.text.arguments import as_batches, as_list, check_choices, in_id_order, without_surrogates
-from companion.text.tokenizer_files import TOKENIZER, read_folder, write
-from companion.text.vocabulary import CLS, MASK, PAD, PREFIX, SEP, SPECIAL_TOKENS, UNK, train_wordpiece
-from companion.text.windows import POSITIONS, Batch, Cutter, Padding, Truncation, Window, as_tensors, padded, round_up
-from companion.text.wordpiece import MAX_WORD_LENGTH, join_pieces, repeated_token
+from companion.text.arguments import (
+    as_added,
+    as_batches,
+    checked_choices,
+    checked_max_length,
+    checked_multiple,
+    checked_tensors,
+    in_id_order,
+)
+from companion.text.encoding import build_backend, encode, joined, lengths
+from companion.text.tokenizer_files import TOKENIZER, read_folder, write_folder
+from companion.text.vocabulary import CLS, MASK, PAD, SEP, SPECIAL_TOKENS, UNK, train_wordpiece
+from companion.text.windows import POSITIONS, Batch, Cutter, Padding, Truncation, as_tensors, padded
+from companion.text.wordpiece import join_pieces
 
 
 class Tokenizer:
@@ -48,12 +55,16 @@ class Tokenizer:
 
     Raises
     ------
+    TypeError
+        If `vocabulary` is a name; `from_pretrained` takes one.
     ValueError
         If a special token is missing, a token stands twice, or the ids of a mapping are not 0, 1, 2, ...
 
     Notes
     -----
-    The special tokens are recognised where they stand literally in a text ("[MASK]"), as in Transformers.
+    The special tokens are recognised where they stand literally in a text ("[MASK]"), as in Transformers. Any other
+    token of the vocabulary that holds punctuation or blanks, such as "[E1]", is cut like the text and so never
+    produced, as in Transformers; `add_tokens(["[E1]"])` makes it one.
     """
 
     def __init__(
@@ -67,13 +78,12 @@ class Tokenizer:
         self.vocabulary = in_id_order(vocabulary)
         self.lowercase, self.strip_accents = lowercase, strip_accents
         self.tokenize_chinese_chars = tokenize_chinese_chars
-        self.max_length = max_length
+        self.max_length = checked_max_length(max_length, max_length, "", has_pairs=False)
         self._name = "this tokenizer"  # for messages
         self._ids = {token: number for number, token in enumerate(self.vocabulary)}
-        self._check_vocabulary()
-        if max_length < 3:
-            raise ValueError(f"max_length={max_length} is too small for [CLS] text [SEP]; pass at least 3")
-        self._backend = self._build_backend()
+        self._learned = len(self.vocabulary)  # tokens after these were added
+        self._special = set(SPECIAL_TOKENS)
+        self._backend = build_backend(self._ids, lowercase, strip_accents, tokenize_chinese_chars)
 
     @classmethod
     def train(
@@ -115,14 +125,20 @@ class Tokenizer:
             If its tokenizer is not a WordPiece of BERT's kind.
         """
         folder = locate(name, TOKENIZER)
-        tokenizer = cls(**read_folder(folder))
+        arguments, added = read_folder(folder)
+        try:
+            tokenizer = cls(**arguments)
+        except ValueError as error:
+            raise ValueError(f"{folder}: {error}") from None
+        tokenizer._add(added)
         tokenizer._name = repr(str(name))
         return tokenizer
 
     def save_pretrained(self, folder: str | Path) -> None:
-        """Write `vocab.txt`, `tokenizer_config.json` and `tokenizer.json`, which Transformers opens too."""
-        folder = Path(folder)
-        folder.mkdir(parents=True, exist_ok=True)
+        """Write `vocab.txt`, `tokenizer_config.json` and `tokenizer.json`, which Transformers opens too.
+
+        If tokens were added, also `added_tokens.json`.
+        """
         config = {
             "tokenizer_class": "BertTokenizer",
             "do_lower_case": self.lowercase,
@@ -131,9 +147,47 @@ class Tokenizer:
             "model_max_length": self.max_length,
             **{f"{name.strip('[]').lower()}_token": name for name in SPECIAL_TOKENS},
         }
-        write(folder / "vocab.txt", "".join(f"{token}\n" for token in self.vocabulary))
-        write(folder / "tokenizer_config.json", json.dumps(config, indent=2) + "\n")
-        write(folder / "tokenizer.json", self._backend.to_str(pretty=True) + "\n")
+        added = {token: number for number, token in enumerate(self.vocabulary) if number >= self._learned}
+        write_folder(Path(folder), self.vocabulary[: self._learned], added, config, self._backend.to_str(pretty=True))
+
+    def add_tokens(
+        self, new_tokens: str | AddedToken | Sequence[str | AddedToken], special_tokens: bool = False
+    ) -> int:
+        """Keep these words whole wherever they stand in a text, as `add_tokens` of Transformers does.
+
+        A word that is not in the vocabulary gets the next id; make room for it with
+        `model.resize_token_embeddings(tokenizer.vocab_size)`.
+
+        Parameters
+        ----------
+        new_tokens : str or sequence of str
+            Such as "[E1]" or "covid-19". Case and accents count as the tokenizer treats them in texts, except for
+            special tokens, which are found as they are written.
+        special_tokens : bool
+            Treat them like `[SEP]`: `decode` leaves them out, and pre-training does not mask them.
+
+        Returns
+        -------
+        int
+            How many were added or are now kept whole; those added before do not count.
+
+        Raises
+        ------
+        ValueError
+            If a token is empty or holds a line break.
+        """
+        return self._add(as_added(new_tokens, special_tokens))
+
+    def _add(self, tokens: Sequence[AddedToken]) -> int:
+        before = set(self._backend.get_added_tokens_decoder())
+        self._backend.add_tokens(list(tokens))
+        added = self._backend.get_added_tokens_decoder()
+        for number in sorted(added.keys() - before):
+            if number == len(self.vocabulary):
+                self.vocabulary.append(added[number].content)
+                self._ids[added[number].content] = number
+        self._special |= {token.content for token in added.values() if token.special}
+        return len(added) - len(before)
 
     @property
     def vocab_size(self) -> int:
@@ -167,8 +221,8 @@ class Tokenizer:
 
     @property
     def special_ids(self) -> frozenset[int]:
-        """The ids of the five special tokens."""
-        return frozenset(self._ids[token] for token in SPECIAL_TOKENS)
+        """The ids of the five special tokens, and of those that were added as special."""
+        return frozenset(self._ids[token] for token in self._special)
 
     def __repr__(self) -> str:
         return f"Tokenizer(vocab_size={self.vocab_size}, lowercase={self.lowercase}, max_length={self.max_length})"
@@ -199,7 +253,7 @@ class Tokenizer:
 
         The environment variable `TOKENIZERS_PARALLELISM=false` keeps it on one.
         """
-        return [encoding.ids for encoding in self._encode(as_list("texts", texts))]
+        return [encoded.ids for encoded in encode(self._backend, as_texts("texts", texts))]
 
     def decode(self, ids: Iterable[int] | Tensor, skip_special_tokens: bool = True) -> str:
         """Return the text of one row of ids: pieces joined to words, words separated by single spaces.
@@ -207,7 +261,7 @@ class Tokenizer:
         Capitals, accents and spacing that tokenization removed do not come back; offsets point at the original text.
         """
         tokens = map(self.id_to_token, ids.tolist() if isinstance(ids, Tensor) else ids)
-        return join_pieces(token for token in tokens if not (skip_special_tokens and token in SPECIAL_TOKENS))
+        return join_pieces(token for token in tokens if not (skip_special_tokens and token in self._special))
 
     def __call__(
         self,
@@ -224,7 +278,7 @@ class Tokenizer:
         return_word_ids: bool = False,
         return_special_tokens_mask: bool = False,
         is_split_into_words: bool = False,
-        return_tensors: bool = True,
+        return_tensors: bool | str | None = True,
     ) -> Batch:
         """Return the inputs of a model for a batch of texts.
 
@@ -239,7 +293,7 @@ class Tokenizer:
         truncation
             Which text is shortened in a row that is too long: "longest_first" takes tokens from the longer one until
             both are of one length and then from both, "only_first" and "only_second" from that one; `False` raises an
-            error instead.
+            error instead. `True` means "longest_first".
         stride
             With `return_overflow`: the **overlap** of two windows that follow each other, in tokens (not the step
             between them). A window that holds w tokens of the shortened text begins w - stride tokens after the last.
@@ -247,8 +301,8 @@ class Tokenizer:
             Return the rest of a shortened text too, as further rows, and `overflow_to_sample`, (rows,): the index in
             `texts` of each row. Where both texts are shortened, every window of one meets every window of the other.
         padding
-            "longest" pads to the longest row of the batch, "max_length" to `max_length`, `False` not at all. Padding
-            stands on the right.
+            "longest" (or `True`) pads to the longest row of the batch, "max_length" to `max_length`, `False` not at
+            all. Padding stands on the right.
         pad_to_multiple_of
             Pad up to the next multiple of this (tensor cores like 8).
         return_offsets
@@ -262,7 +316,8 @@ class Tokenizer:
         is_split_into_words
             The texts are lists of words already.
         return_tensors
-            Tensors; else lists, whose rows differ in length where `padding=False`.
+            `True` or "pt" for tensors, "np" for arrays, `False` or None for lists, whose rows differ in length where
+            `padding=False`.
 
         Returns
         -------
@@ -278,97 +333,32 @@ class Tokenizer:
             If an argument is outside what is allowed, or a row cannot be brought to `max_length` as asked.
         """
         texts, pairs = as_batches(texts, pairs, is_split_into_words)
-        max_length = self._checked_max_length(max_length, has_pairs=pairs is not None)
-        check_choices(truncation, padding, stride, return_overflow, has_pairs=pairs is not None)
-        multiple = self._checked_multiple(pad_to_multiple_of, padding, max_length)
+        has_pairs = pairs is not None
+        max_length = checked_max_length(max_length, self.max_length, self._name, has_pairs)
+        truncation, padding, stride = checked_choices(truncation, padding, stride, return_overflow, has_pairs)
+        multiple = checked_multiple(pad_to_multiple_of, padding, max_length, self.max_length, self._name)
+        kind = checked_tensors(return_tensors)
 
-        places = return_offsets or return_word_ids
-        first = self._encode(texts, is_split_into_words, places)
-        second = None if pairs is None else self._encode(pairs, is_split_into_words, places)
-        windows = Cutter(truncation, max_length, stride, return_overflow).windows(first, second)
-        columns = self._model_inputs(windows)
+        cutter = Cutter(truncation, max_length, stride, return_overflow)
+        limit, pair_limit = cutter.limits(has_pairs)
+        options = {"split": is_split_into_words, "positions": return_offsets or return_word_ids}
+        first = encode(self._backend, texts, limit=limit, **options)
+        second = encode(self._backend, pairs, limit=pair_limit, **options) if has_pairs else None
+        windows = cutter.windows(lengths(first), lengths(second) if has_pairs else None)
+        rows = partial(joined, windows, first, second)
+        columns = {"input_ids": rows("ids", self.cls_id, self.sep_id)}
+        columns["attention_mask"] = [[1] * len(row) for row in columns["input_ids"]]
+        columns["token_type_ids"] = [window.segments() for window in windows]
         if return_offsets:
-            columns["offsets"] = [window.join(lambda text: text.offsets, (0, 0), (0, 0)) for window in windows]
+            columns["offsets"] = rows("offsets", (0, 0), (0, 0))
         if return_word_ids:
-            columns["word_ids"] = [window.join(lambda text: text.word_ids, -1, -1) for window in windows]
+            columns["word_ids"] = rows("word_ids", -1, -1)
         if return_special_tokens_mask:
-            columns["special_tokens_mask"] = [window.join(lambda text: [0] * len(text), 1, 1) for window in windows]
+            columns["special_tokens_mask"] = [window.special_tokens() for window in windows]
         batch = padded(columns, padding, max_length, multiple, self.pad_id)
         if return_overflow:
             batch["overflow_to_sample"] = [window.row for window in windows]
-        return as_tensors(batch) if return_tensors else batch
-
-    def _model_inputs(self, windows: Sequence[Window]) -> Batch:
-        """The three inputs of a model, one list of numbers a row, not padded."""
-        ids = [window.join(lambda text: text.ids, self.cls_id, self.sep_id) for window in windows]
-        return {
-            "input_ids": ids,
-            "attention_mask": [[1] * len(row) for row in ids],
-            "token_type_ids": [window.segments() for window in windows],
-        }
-
-    def _encode(self, texts: list[Any], split: bool = False, places: bool = False) -> list[Encoding]:
-        """The texts through the library, without `[CLS]` and `[SEP]`; faster where the places are not asked for."""
-        encode = self._backend.encode_batch if places else self._backend.encode_batch_fast
-        try:
-            return encode(texts, is_pretokenized=split, add_special_tokens=False)
-        except TypeError:  # half a surrogate pair, which the library cannot hold
-            return encode(without_surrogates(texts), is_pretokenized=split, add_special_tokens=False)
-
-    def _build_backend(self) -> Backend:
-        model = backend_models.WordPiece(
-            self._ids, unk_token=UNK, max_input_chars_per_word=MAX_WORD_LENGTH, continuing_subword_prefix=PREFIX
-        )
-        backend = Backend(model)
-        backend.normalizer = normalizers.BertNormalizer(
-            clean_text=True,
-            handle_chinese_chars=self.tokenize_chinese_chars,
-            strip_accents=self.strip_accents,
-            lowercase=self.lowercase,
-        )
-        backend.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
-        backend.decoder = backend_decoders.WordPiece(prefix=PREFIX, cleanup=False)
-        backend.post_processor = processors.BertProcessing((SEP, self.sep_id), (CLS, self.cls_id))
-        backend.add_special_tokens(list(SPECIAL_TOKENS))
-        return backend
-
-    def _check_vocabulary(self) -> None:
-        if twice := repeated_token(self.vocabulary):
-            raise ValueError(f"vocabulary holds {twice!r} more than once; every token may stand there once")
-        if missing := [token for token in SPECIAL_TOKENS if token not in self._ids]:
-            raise ValueError(
-                f"vocabulary lacks {' '.join(missing)}; it must hold {' '.join(SPECIAL_TOKENS)}, at any place"
-            )
-        if broken := next((token for token in self.vocabulary if "\n" in token or "\r" in token), None):
-            raise ValueError(f"vocabulary holds {broken!r}, whose line break vocab.txt cannot hold; remove it")
-
-    def _checked_max_length(self, max_length: int | None, has_pairs: bool) -> int:
-        """`max_length`, or the number of positions, if it leaves room for a token of every text."""
-        if max_length is None:
-            max_length = self.max_length
-        least = 5 if has_pairs else 3
-        if max_length < least:
-            layout = "[CLS] text [SEP] pair [SEP]" if has_pairs else "[CLS] text [SEP]"
-            raise ValueError(f"max_length={max_length} is too small for {layout}; pass at least {least}")
-        if max_length > self.max_length:
-            raise ValueError(
-                f"max_length={max_length} is longer than the {self.max_length} positions of {self._name}; pass at most "
-                f"{self.max_length}, and return_overflow=True with a stride to split long texts into windows"
-            )
-        return max_length
-
-    def _checked_multiple(self, multiple: int | None, padding: Padding, max_length: int) -> int:
-        """`pad_to_multiple_of`, or 1, if padding cannot pass the positions of the model."""
-        if multiple is None:
-            return 1
-        if multiple < 1:
-            raise ValueError(f"pad_to_multiple_of={multiple} must be at least 1, or None")
-        if padding is False:
-            raise ValueError(f"pad_to_multiple_of={multiple} has no effect with padding=False; pass padding='longest'")
-        if round_up(max_length, multiple) > self.max_length:
-            raise ValueError(
-                f"pad_to_multiple_of={multiple} would pad a row of max_length={max_length} to "
-                f"{round_up(max_length, multiple)} tokens, beyond the {self.max_length} positions of {self._name}; "
-                f"pass max_length={self.max_length // multiple * multiple} or less"
-            )
-        return multiple
+        if kind is None:
+            return batch
+        tensors = as_tensors(batch)
+        return tensors if kind == "pt" else {name: column.numpy() for name, column in tensors.items()}

@@ -8,6 +8,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 from tqdm.auto import tqdm
 
+from companion.support.require import integer
 from companion.text.words import BasicTokenizer
 
 PAD, UNK, CLS, SEP, MASK = SPECIAL_TOKENS = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
@@ -70,12 +71,12 @@ def train_wordpiece(
     Returns
     -------
     list of str
-        The tokens; the place of a token is its id.
+        The tokens; the position of a token is its id.
 
     Raises
     ------
     ValueError
-        If `vocab_size` cannot hold the special tokens and the characters, or a number is not positive.
+        If `vocab_size` cannot hold the special tokens and the characters, a number is not positive, or `text` is empty.
 
     Notes
     -----
@@ -85,8 +86,14 @@ def train_wordpiece(
     runs of it on the same text can differ in a few tokens. Given the numbers used here (pass the characters as its
     first special tokens), its vocabulary and this one are equal, token by token.
     """
-    _check_positive(vocab_size=vocab_size, min_frequency=min_frequency, limit_alphabet=limit_alphabet)
+    vocab_size = integer("vocab_size", vocab_size, 1)
+    min_frequency, limit_alphabet = (
+        integer("min_frequency", min_frequency, 1),
+        integer("limit_alphabet", limit_alphabet, 1),
+    )
     counts = text if isinstance(text, Mapping) else count_words(text, lowercase, strip_accents, tokenize_chinese_chars)
+    if not counts:
+        raise ValueError("text holds no words to learn from; pass lines of text, or words with their counts")
     words = sorted(counts)  # the result does not depend on the order of the text
     alphabet = _alphabet(counts, limit_alphabet)
     tokens = list(dict.fromkeys([*special_tokens, *alphabet, *_continuations(words, alphabet)]))
@@ -100,12 +107,6 @@ def train_wordpiece(
         while len(tokens) < vocab_size and merger.merge_most_frequent(min_frequency):
             bar.update(len(tokens) - bar.n)
     return tokens
-
-
-def _check_positive(**numbers: int) -> None:
-    for name, number in numbers.items():
-        if number < 1:
-            raise ValueError(f"{name}={number} must be at least 1")
 
 
 def _alphabet(counts: Mapping[str, int], limit: int) -> list[str]:
@@ -147,22 +148,22 @@ class _PairMerger:
     def merge_most_frequent(self, min_frequency: int) -> bool:
         """Merge the pair with the highest count everywhere; return whether there was one frequent enough."""
         while self.queue:
-            negative_count, pair, places = heapq.heappop(self.queue)
+            negative_count, pair, indices = heapq.heappop(self.queue)
             count = self.pair_counts[pair]
             if count != -negative_count:
-                self._push(pair, places)
+                self._push(pair, indices)
             elif count < min_frequency:
                 return False
             else:
-                self._enqueue(self._merge_in(places, pair, self._id_of(pair)))
+                self._enqueue(self._merge_in(indices, pair, self._id_of(pair)))
                 return True
         return False
 
     def _spell(self, word: str) -> list[int]:
         """The word as ids of single characters, without those that are not in the alphabet."""
         return [
-            self.ids[PREFIX + character if place else character]
-            for place, character in enumerate(word)
+            self.ids[PREFIX + character if position else character]
+            for position, character in enumerate(word)
             if character in self.ids
         ]
 
@@ -174,10 +175,10 @@ class _PairMerger:
             self.tokens.append(token)
         return self.ids[token]
 
-    def _merge_in(self, places: Iterable[int], pair: tuple[int, int], merged: int) -> dict[tuple[int, int], set[int]]:
+    def _merge_in(self, indices: Iterable[int], pair: tuple[int, int], merged: int) -> dict[tuple[int, int], set[int]]:
         """Merge the pair in these words, keep the counts right, and return the words of each pair that came up."""
         where: dict[tuple[int, int], set[int]] = {}
-        for number in places:
+        for number in indices:
             for changed, change in _merge_in_word(self.words[number], pair, merged):
                 self.pair_counts[changed] += change * self.word_counts[number]
                 if change > 0:
@@ -185,12 +186,12 @@ class _PairMerger:
         return where
 
     def _enqueue(self, where: Mapping[tuple[int, int], set[int]]) -> None:
-        for pair, places in where.items():
+        for pair, indices in where.items():
             if self.pair_counts[pair] > 0:
-                self._push(pair, places)
+                self._push(pair, indices)
 
-    def _push(self, pair: tuple[int, int], places: set[int]) -> None:
-        heapq.heappush(self.queue, (-self.pair_counts[pair], pair, places))
+    def _push(self, pair: tuple[int, int], indices: set[int]) -> None:
+        heapq.heappush(self.queue, (-self.pair_counts[pair], pair, indices))
 
 
 def _merge_in_word(word: list[int], pair: tuple[int, int], merged: int) -> Iterator[tuple[tuple[int, int], int]]:

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from itertools import product
 from typing import Any, Literal, NamedTuple
 
 import torch
-from tokenizers import Encoding
 from torch import Tensor
 
 Truncation = Literal["longest_first", "only_first", "only_second", False]
@@ -20,26 +19,29 @@ PADDINGS = ("longest", "max_length", False)
 
 
 class Window(NamedTuple):
-    """One row: the tokens of the text, and of the pair, that it holds."""
+    """One row of a batch: which tokens of its text, and of the pair, it holds."""
 
     row: int
-    first: Encoding
-    first_part: slice
-    second: Encoding | None = None
-    second_part: slice = slice(0)
+    part: slice
+    pair_part: slice | None = None
 
-    def join(self, values: Callable[[Encoding], list[Any]], opening: Any, closing: Any) -> list[Any]:
-        """The values of the tokens, with `opening` at `[CLS]` and `closing` at each `[SEP]`."""
-        joined = [opening, *values(self.first)[self.first_part], closing]
-        if self.second is not None:
-            joined += [*values(self.second)[self.second_part], closing]
+    def join(self, values: Sequence[Any], pair_values: Sequence[Any], opening: Any, closing: Any) -> list[Any]:
+        """Return the values of the tokens, with `opening` at `[CLS]` and `closing` at each `[SEP]`."""
+        joined = [opening, *values[self.part], closing]
+        if self.pair_part is not None:
+            joined += [*pair_values[self.pair_part], closing]
         return joined
 
     def segments(self) -> list[int]:
-        """0 from `[CLS]` to the first `[SEP]`, 1 from there to the second."""
-        zeros = self.first_part.stop - self.first_part.start + 2
-        ones = self.second_part.stop - self.second_part.start + 1 if self.second is not None else 0
+        """Return 0 from `[CLS]` to the first `[SEP]`, 1 from there to the second."""
+        zeros = self.part.stop - self.part.start + 2
+        ones = self.pair_part.stop - self.pair_part.start + 1 if self.pair_part is not None else 0
         return [0] * zeros + [1] * ones
+
+    def special_tokens(self) -> list[int]:
+        """Return 1 at `[CLS]` and each `[SEP]`, 0 at the tokens of the texts."""
+        text, pair = ([0] * (part.stop - part.start) for part in (self.part, self.pair_part or slice(0, 0)))
+        return [1, *text, 1] + ([*pair, 1] if self.pair_part is not None else [])
 
 
 @dataclass(frozen=True)
@@ -51,26 +53,34 @@ class Cutter:
     stride: int
     return_overflow: bool
 
-    def windows(self, first: Sequence[Encoding], second: Sequence[Encoding] | None) -> list[Window]:
-        """The windows of all rows, in order."""
-        if second is None:
+    def windows(self, lengths: Sequence[int], pair_lengths: Sequence[int] | None) -> list[Window]:
+        """Return the windows of all rows, in order, given the numbers of tokens."""
+        if pair_lengths is None:
             return [
-                Window(row, text, part)
-                for row, text in enumerate(first)
-                for part in self._parts(len(text), self._sizes(row, len(text))[0], row)
+                Window(row, part)
+                for row, length in enumerate(lengths)
+                for part in self._parts(length, self._sizes(row, length)[0], row)
             ]
         return [
-            Window(row, text, part, pair, pair_part)
-            for row, (text, pair) in enumerate(zip(first, second, strict=True))
-            for part, pair_part in self._pair_parts(row, len(text), len(pair))
+            Window(row, part, pair_part)
+            for row, (text, pair) in enumerate(zip(lengths, pair_lengths, strict=True))
+            for part, pair_part in self._pair_parts(row, text, pair)
         ]
+
+    def limits(self, has_pairs: bool) -> tuple[int | None, int | None]:
+        """Return how many tokens of a text, and of a pair, decide about every row; None where all are needed."""
+        if self.return_overflow or self.truncation is False:
+            return None, None
+        room = self.max_length + 1
+        first = room if not has_pairs or self.truncation == "only_first" else None
+        return first, room if self.truncation == "only_second" else None
 
     def _pair_parts(self, row: int, text: int, pair: int) -> Iterable[tuple[slice, slice]]:
         text_size, pair_size = self._sizes(row, text, pair)
         return product(self._parts(text, text_size, row), self._parts(pair, pair_size, row))
 
     def _sizes(self, row: int, text: int, pair: int | None = None) -> tuple[int, int]:
-        """How many tokens of the text and of the pair fit into one row."""
+        """Return how many tokens of the text and of the pair fit into one row."""
         room = self.max_length - (2 if pair is None else 3)
         pair = pair or 0
         if text + pair <= room:
@@ -91,7 +101,7 @@ class Cutter:
         return (left, pair) if self.truncation == "only_first" else (text, left)
 
     def _parts(self, length: int, size: int, row: int) -> list[slice]:
-        """The windows of `size` tokens on a text of `length`, each sharing `stride` tokens with the one before."""
+        """Return windows of `size` tokens on a text of `length`, each sharing `stride` tokens with the one before."""
         if length <= size:
             return [slice(0, length)]
         if not self.return_overflow:
@@ -106,7 +116,7 @@ class Cutter:
 
 
 def _shorten_longest(text: int, pair: int, room: int) -> tuple[int, int]:
-    """Lengths after taking tokens from the longer text until both fit, or are equal, and then from both.
+    """Return the lengths after taking tokens from the longer text until both fit, or are equal, and then from both.
 
     Where `room` is odd, the longer text keeps one token more; the pair does, where both were of one length.
     """
@@ -117,7 +127,7 @@ def _shorten_longest(text: int, pair: int, room: int) -> tuple[int, int]:
 
 
 def padded(columns: Batch, padding: Padding, max_length: int, multiple: int, pad_id: int) -> Batch:
-    """The columns with every row filled up on the right to one length, if `padding` says so."""
+    """Return the columns with every row filled up on the right to one length, if `padding` says so."""
     if padding is False:
         return columns
     longest = max(map(len, columns["input_ids"]), default=0)
@@ -127,6 +137,7 @@ def padded(columns: Batch, padding: Padding, max_length: int, multiple: int, pad
 
 
 def as_tensors(batch: Batch) -> dict[str, Tensor]:
+    """Return the columns as int64 tensors, (rows, tokens), which need rows of one length."""
     lengths = {len(row) for row in batch["input_ids"]}
     if len(lengths) > 1:
         raise ValueError(
@@ -139,4 +150,5 @@ def as_tensors(batch: Batch) -> dict[str, Tensor]:
 
 
 def round_up(number: int, multiple: int) -> int:
+    """Return the next multiple that is not below `number`."""
     return -(-number // multiple) * multiple

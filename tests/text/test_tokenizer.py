@@ -5,14 +5,18 @@ from __future__ import annotations
 import json
 import pickle
 import re
+import time
+from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from test_wordpiece import documentation
 
+from companion.text import encoding
 from companion.text.tokenizer import Tokenizer
 from companion.text.vocabulary import SPECIAL_TOKENS
 from companion.text.wordpiece import WordPiece
@@ -110,6 +114,19 @@ def test_padding():
     assert marks["special_tokens_mask"][0].tolist() == [1, 0, 1, 1]
 
 
+def test_what_transformers_takes_means_the_same_here(tokenizer, reference):
+    texts = HARD_TEXTS[:5]
+    expected = reference(texts, padding=True, truncation=True, max_length=20, return_tensors="pt")
+    found = tokenizer(texts, padding=True, truncation=True, max_length=20, return_tensors="pt")
+    arrays = tokenizer(texts, padding=True, truncation=True, max_length=20, return_tensors="np")
+    lists = tokenizer(texts, padding=True, truncation=True, max_length=20, return_tensors=None)
+    assert found.keys() == set(expected.keys())
+    for name, column in found.items():
+        assert torch.equal(column, expected[name])
+        assert isinstance(arrays[name], np.ndarray) and arrays[name].dtype == np.int64
+        assert arrays[name].tolist() == lists[name] == column.tolist()
+
+
 def test_words_given_as_lists():
     vocabulary = [*SPECIAL_TOKENS, "new", "york", "##ers", "-", "s"]
     tokenizer = Tokenizer(vocabulary)
@@ -130,7 +147,12 @@ def test_texts_may_come_in_any_container():
     expected = DIGITS(["1", "2"])["input_ids"].tolist()
     for texts in (("1", "2"), np.array(["1", "2"]), iter(["1", "2"]), {"1": 0, "2": 0}.keys()):
         assert DIGITS(texts)["input_ids"].tolist() == expected
+    for texts in (pd.Series(["1", "2"], index=[2, 0]), pd.Series(["1", "2"], dtype="string"), map(str, [1, 2])):
+        assert DIGITS(texts)["input_ids"].tolist() == expected, "in the order of the rows"
+    frame = pd.DataFrame({"a": ["1", "2"], "b": ["3", "4"]})
+    assert DIGITS(frame["a"], frame["b"])["input_ids"].tolist() == DIGITS(["1", "2"], ["3", "4"])["input_ids"].tolist()
     assert DIGITS.encode_batch(np.array(["1", "2"])) == [[6], [7]]
+    assert Tokenizer(np.array([*SPECIAL_TOKENS, "a"])).tokenize("a") == ["a"]
     assert DIGITS.encode_batch([]) == []
     assert DIGITS([])["input_ids"].shape == (0, 0)
 
@@ -452,16 +474,28 @@ TEN = "0 1 2 3 4 5 6 7 8 9"
         ({"max_length": 2}, ValueError, r"max_length=2 is too small for \[CLS\] text \[SEP\]; pass at least 3"),
         ({"max_length": 4, "pairs": "1"}, ValueError, r"max_length=4 .* \[SEP\] pair \[SEP\]; pass at least 5"),
         ({"max_length": 21}, ValueError, "max_length=21 is longer than the 20 positions of this tokenizer"),
-        ({"truncation": "longest"}, ValueError, "truncation='longest' is unknown; allowed: 'longest_first', 'only_f"),
-        ({"truncation": True}, ValueError, "truncation=True is unknown"),
-        ({"truncation": 0}, ValueError, "truncation=0 is unknown"),
+        (
+            {"truncation": "longest"},
+            ValueError,
+            "truncation='longest' is not allowed; it must be one of 'longest_first'",
+        ),
+        ({"truncation": 0}, ValueError, "truncation=0 is not allowed; it must be one of 'longest_first'"),
         ({"truncation": "only_second"}, ValueError, "truncation='only_second' needs pairs"),
         ({"truncation": False, "max_length": 9}, ValueError, "row 0 has 12 tokens, more than max_length=9"),
-        ({"padding": True}, ValueError, "padding=True is unknown; allowed: 'longest', 'max_length', False"),
-        ({"pad_to_multiple_of": 0}, ValueError, "pad_to_multiple_of=0 must be at least 1"),
+        (
+            {"padding": "max"},
+            ValueError,
+            "padding='max' is not allowed; it must be one of 'longest', 'max_le",
+        ),
+        ({"padding": 1}, ValueError, "padding=1 is not allowed"),
+        ({"return_tensors": "tf"}, ValueError, "return_tensors='tf' is not allowed; it must be True or 'pt'"),
+        ({"return_tensors": 1}, ValueError, "return_tensors=1 is not allowed"),
+        ({"max_length": 9.0}, ValueError, "max_length=9.0 is not allowed; it must be an integer"),
+        ({"stride": 0.5}, ValueError, "stride=0.5 is not allowed; it must be an integer"),
+        ({"pad_to_multiple_of": 0}, ValueError, "pad_to_multiple_of=0 is not allowed; it must be an integer above 0"),
         ({"pad_to_multiple_of": 8}, ValueError, "to 24 tokens, beyond the 20 positions.*pass max_length=16 or less"),
         ({"pad_to_multiple_of": 4, "padding": False}, ValueError, "has no effect with padding=False"),
-        ({"stride": -1}, ValueError, "stride=-1 must be 0 or more"),
+        ({"stride": -1}, ValueError, "stride=-1 is not allowed; it must be an integer above -1"),
         ({"stride": 2}, ValueError, "stride=2 has no effect without windows; pass return_overflow=True"),
         (
             {"stride": 6, "max_length": 8, "return_overflow": True},
@@ -476,14 +510,18 @@ TEN = "0 1 2 3 4 5 6 7 8 9"
         ({"texts": ["1", "2 3"], "padding": False}, ValueError, "rows of 3 to 4 tokens, which make no tensor"),
         ({"texts": ["1", "2"], "pairs": ["1"]}, ValueError, "pairs holds 1 texts and texts 2"),
         ({"pairs": ["1"]}, ValueError, "must be both one text or both lists"),
-        ({"texts": ["1", None]}, TypeError, r"texts\[1\] is NoneType \(None\); every text must be a str"),
-        ({"texts": ["1"], "pairs": [float("nan")]}, TypeError, r"pairs\[0\] is float \(nan\)"),
-        ({"texts": 3}, TypeError, "texts is int; allowed: a list of str"),
-        ({"texts": b"1"}, TypeError, "texts is bytes; allowed"),
-        ({"texts": [["1"]]}, TypeError, r"texts\[0\] is list"),
+        ({"texts": ["1", None]}, TypeError, r"texts\[1\]=None is missing; drop it"),
+        ({"texts": ["1"], "pairs": [float("nan")]}, TypeError, r"pairs\[0\]=nan is missing"),
+        ({"texts": 3}, TypeError, "texts is of type int; pass a list"),
+        ({"texts": b"1"}, TypeError, "texts=b'1' is one bytes; pass a list"),
+        ({"texts": [["1"]]}, TypeError, r"texts\[0\]=\['1'\] is of type list; it must be a str"),
         ({"is_split_into_words": True}, TypeError, "texts is one str with is_split_into_words=True"),
-        ({"texts": [["1"], "2"], "is_split_into_words": True}, TypeError, r"texts\[1\] is str; allowed: a list of str"),
-        ({"texts": [["1", 2]], "is_split_into_words": True}, TypeError, r"texts\[0\]\[1\] is int \(2\)"),
+        ({"texts": [["1"], "2"], "is_split_into_words": True}, TypeError, r"texts\[1\]='2' is one str; pass a list"),
+        (
+            {"texts": [["1", 2]], "is_split_into_words": True},
+            TypeError,
+            r"texts\[0\]\[1\]=2 is of type int; it must be a str",
+        ),
     ],
 )
 def test_a_wrong_call_says_what_to_do(arguments, error, message):
@@ -494,12 +532,76 @@ def test_a_wrong_call_says_what_to_do(arguments, error, message):
 def test_other_wrong_arguments():
     with pytest.raises(ValueError, match="max_length=2 is too small"):
         Tokenizer(DIGITS.vocabulary, max_length=2)
+    for name in ("vocab.txt", Path("folder/vocab.txt")):
+        with pytest.raises(TypeError, match=r"is a name; .*Tokenizer.from_pretrained\(folder\)"):
+            Tokenizer(name)
+    for lines in ([], ["", "  "], {}):
+        with pytest.raises(ValueError, match="text holds no words to learn from"):
+            Tokenizer.train(lines, 100)
     with pytest.raises(KeyError, match="token='x' is not in the vocabulary"):
         DIGITS.token_to_id("x")
     for number in (-1, 15):
         with pytest.raises(IndexError, match=f"id={number} is not in the vocabulary; allowed: 0 to 14"):
             DIGITS.decode([number])
-    with pytest.raises(TypeError, match="texts is str; allowed: a list of str"):
+    with pytest.raises(TypeError, match="texts='1' is one str; pass a list"):
         DIGITS.encode_batch("1")
-    with pytest.raises(TypeError, match=r"texts\[0\] is int"):
+    with pytest.raises(TypeError, match=r"texts\[0\]=1 is of type int"):
         DIGITS.encode(1)
+
+
+LONG = " ".join(documentation(400_000))
+
+
+def test_long_texts_go_through_in_pieces_and_give_the_same(tokenizer, reference, monkeypatch):
+    texts = [
+        LONG[:30_000],
+        "short",
+        "",
+        LONG[30_000:70_000] + "x" * 3000,
+        "中文。" * 3000,
+        "[MASK] [SEP] é\u0301 " * 900,
+    ]
+    whole = tokenizer(texts, max_length=64, stride=7, return_overflow=True, return_offsets=True, return_word_ids=True)
+    ids = tokenizer.encode_batch(texts)
+    monkeypatch.setattr(encoding, "PIECE", 1000)
+    parts = tokenizer(texts, max_length=64, stride=7, return_overflow=True, return_offsets=True, return_word_ids=True)
+    assert all(torch.equal(parts[name], whole[name]) for name in whole)
+    assert tokenizer.encode_batch(texts) == ids
+    assert ids == [reference.encode(text, add_special_tokens=False) for text in texts]
+
+
+@pytest.mark.parametrize("truncation", ["longest_first", "only_first"])
+def test_a_truncated_text_is_read_no_further_than_it_has_to_be(tokenizer, reference, monkeypatch, truncation: str):
+    read: list[int] = []
+    real = encoding._through
+    monkeypatch.setattr(encoding, "_through", lambda b, texts, *o: read.extend(map(len, texts)) or real(b, texts, *o))
+    texts = [LONG, " " * 50_000 + "x " * 200, "short", "y" * 60_000, LONG[:5000]]
+    found = tokenizer(texts, max_length=32, truncation=truncation, return_offsets=True, return_word_ids=True)
+    assert sum(read) < 140_000 < sum(map(len, texts))
+    expected = reference(texts, max_length=32, truncation=truncation, padding=True, return_offsets_mapping=True)
+    assert found["input_ids"].tolist() == expected["input_ids"]
+    assert found["offsets"].tolist() == [[list(place) for place in row] for row in expected["offset_mapping"]]
+
+
+def test_a_pair_is_cut_by_the_true_lengths(tokenizer, reference):
+    for texts, pairs in ((LONG[:9000], LONG[:8000]), (LONG[:8000], LONG[:9000]), ("a b", LONG), (LONG, "a b")):
+        for truncation in ("longest_first", "only_first", "only_second"):
+            if len(pairs if truncation == "only_first" else texts) > 99 and truncation != "longest_first":
+                continue
+            found = tokenizer([texts], [pairs], max_length=33, truncation=truncation)["input_ids"].tolist()
+            assert found == reference([texts], [pairs], max_length=33, truncation=truncation)["input_ids"]
+
+
+def test_the_work_of_windows_grows_with_the_text_and_not_with_its_square(tokenizer, monkeypatch):
+    taken = []
+    real = encoding._columns
+    monkeypatch.setattr(encoding, "_columns", lambda encoded, asked: taken.append(1) or real(encoded, asked))
+    seconds = {}
+    for size in (40_000, 160_000):
+        text = " ".join(["array"] * size)
+        start = time.process_time()
+        batch = tokenizer(text, max_length=128, stride=32, return_overflow=True, return_offsets=True)
+        seconds[size] = time.process_time() - start
+        assert len(batch["input_ids"]) == -(-(size * len(tokenizer.encode("array")) - 32) // (126 - 32))
+    assert len(taken) <= 8, "the columns of a text are taken once per piece, not once per window"
+    assert seconds[160_000] < 10 * seconds[40_000] + 0.5, seconds
