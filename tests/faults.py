@@ -167,7 +167,7 @@ FAULTS = [
         "NSP loss left out",
         "pretraining/objectives.py",
         'sums["nsp"] = _cross',
-        '_ = _cross',
+        "_ = _cross",
         "objectives",
     ),
     Fault(
