@@ -155,7 +155,8 @@ def _parameter(name: str, hint: Any, text: str, default: Any) -> inspect.Paramet
     flags += [SPELLED[name]] if name in SPELLED else []
     if default is not None:
         text = f"{text} [default: {str(default).lower() if kind is bool else default}]"
-    annotation = Annotated[kind | None, typer.Option(*flags, help=text, show_default=False)]
+    option = typer.Option(*flags, help=text, show_default=False)
+    annotation = Annotated[kind | None, option]  # type: ignore[valid-type]
     return inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=annotation)
 
 

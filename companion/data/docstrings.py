@@ -69,7 +69,7 @@ def prose_paragraphs(docstring: str) -> list[str]:
 def _modules() -> list[tuple[str, Path]]:
     """Return (dotted name, path) of the installed modules in the order of the hash of their names."""
     roots = {Path(sysconfig.get_path(kind)) for kind in ("stdlib", "purelib", "platlib")}
-    found = {}
+    found: dict[str, Path] = {}
     for root in sorted(roots):
         for path in _source_files(root):
             name = ".".join(path.relative_to(root).with_suffix("").parts).removesuffix(".__init__")

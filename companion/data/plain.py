@@ -6,7 +6,7 @@ import gzip
 import hashlib
 import lzma
 import zlib
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import chain
 from pathlib import Path
 from typing import IO, Any
@@ -18,7 +18,7 @@ from companion.text.sentences import split_sentences
 
 DOCUMENT_END = ""
 Source = str | Path | Sequence[str | Path]
-_OPENERS = {".txt": open, ".gz": gzip.open, ".xz": lzma.open}
+_OPENERS: dict[str, Callable[..., IO[Any]]] = {".txt": open, ".gz": gzip.open, ".xz": lzma.open}
 _SUFFIXES = (".txt", ".txt.gz", ".txt.xz")
 _INVISIBLE = "\u200b\u200c\u200d\u2060\ufeff"  # a line of these alone looks empty, and is
 
@@ -69,7 +69,7 @@ def read_paragraphs(source: Source, limit: int | None = None) -> Iterator[str]:
 
 
 def raw_paragraphs(source: Source, limit: int | None = None, skip: int = 0) -> Iterator[str]:
-    """Yield what `read_paragraphs` does, before empty documents are left out and one that `limit` cut off is closed.
+    """Yield what `read_paragraphs` does, before empty documents are left out and one that `limit` ends is closed.
 
     Parameters
     ----------
@@ -126,7 +126,7 @@ def _closed(paragraphs: Iterator[str]) -> Iterator[str]:
 def _open_source(source: Source, skip: int = 0) -> Iterator[str]:
     if isinstance(source, str) and source.startswith("hub:"):
         return _dataset_paragraphs(_hub_rows(source.removeprefix("hub:")), skip)
-    if _saved_dataset_files(source):
+    if isinstance(source, str | Path) and _saved_dataset_files(source):
         return _dataset_paragraphs(_saved_rows(Path(source)), skip)
     if source == "python-docs":
         paragraphs = chain.from_iterable((*texts, DOCUMENT_END) for _, texts in installed_documents())

@@ -133,6 +133,8 @@ def training_batches(
 
 def validation_batches(config: PretrainingConfig, tokenizer: Tokenizer, progress: bool = True) -> PhaseBatches:
     """Prepare the held-out text, and return its batches, in the form of the main phase but with the published rate."""
+    if config.validation is None:
+        raise ValueError("validation=None is not allowed; name the held-out text")
     corpus = prepare_corpus(config.validation, tokenizer, Path(config.folder) / VALIDATION, progress=progress)
     phase = dataclasses.replace(config.phases[-1], masking_probability=VALIDATION_MASKING)
     return PhaseBatches(config, phase, corpus, tokenizer, VALIDATION_SEED)

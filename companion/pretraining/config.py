@@ -6,14 +6,13 @@ import dataclasses
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 from companion.config import PRESETS, BertConfig
 from companion.data.plain import Source
 from companion.support.require import boolean, integer, number, require
 from companion.training.settings import TrainingSettings
 
-Made = TypeVar("Made")
 RENAMED = {"averaging": "ema_decay"}  # names in the records of earlier versions
 
 
@@ -27,7 +26,7 @@ class Phase:
     ----------
     steps : int
     batch_size, max_tokens : int
-        Rows of a batch, and tokens of a row.
+        Rows per batch, and tokens per row.
     masking_probability : float
     next_sentence : bool
         Whether the rows are pairs of segments, with next-sentence prediction.
@@ -85,7 +84,7 @@ class PretrainingConfig:
         `companion.pretraining.streaming.StreamedBatches`. A vocabulary is then learned from the first of these windows.
         None prepares the whole text once.
     batch_size, max_tokens : int
-        Rows of a batch, and tokens of a row.
+        Rows per batch, and tokens per row.
     next_sentence : bool
         Train next-sentence prediction, on pairs; otherwise masked language modelling alone, on single segments.
     masking_probability : float
@@ -196,7 +195,7 @@ def _check_rows(rows: Phase | PretrainingConfig) -> None:
     boolean("next_sentence", rows.next_sentence)
 
 
-def _made(cls: type[Made], entries: Mapping[str, Any], where: str) -> Made:
+def _made(cls: Any, entries: Mapping[str, Any], where: str) -> Any:
     """Return a dataclass of entries, after naming those that it does not have and those that it lacks."""
     entries = {RENAMED.get(name, name): value for name, value in entries.items()}
     fields = {field.name: field for field in dataclasses.fields(cls)}

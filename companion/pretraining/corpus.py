@@ -25,7 +25,9 @@ FORMAT, VERSION = "companion.corpus", 1
 class BatchTokenizer(Protocol):
     """What preparation needs of a tokenizer."""
 
-    vocabulary: Sequence[str]
+    @property
+    def vocabulary(self) -> Sequence[str]:
+        """The tokens in the order of their ids."""
 
     def encode_batch(self, texts: list[str]) -> list[list[int]]:
         """Return the ids of each text, without special tokens."""
@@ -229,7 +231,8 @@ class _Writer:
         """Append the sentences of `texts`; `encoded` has the ids of those that are not DOCUMENT_END."""
         remaining = iter(encoded)
         ids: list[int] = []
-        sentences, documents = [], []
+        sentences: list[int] = []
+        documents: list[int] = []
         for text in texts:
             if text == DOCUMENT_END:
                 self.open_document = False

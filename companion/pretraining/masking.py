@@ -1,13 +1,14 @@
 """Masked language modelling: choose 15% of the tokens, corrupt them 80/10/10, remember what stood there.
 
 Devlin et al. (2019), section 3.1 and appendix A.1. Masking is dynamic, as in RoBERTa (Liu et al. 2019, section 4.1):
-the choice is drawn anew each time a text is seen, not written to disk once.
+the choice is drawn again each time a text is seen, not written to disk once.
 """
 
 from __future__ import annotations
 
 from collections.abc import Collection
 from functools import lru_cache
+from typing import Any
 
 import numpy as np
 
@@ -78,7 +79,7 @@ def mask_tokens(
     quota = np.where(counts > 0, np.maximum(1, np.rint(probability * counts)), 0).astype(np.int64)  # (batch,)
     if probability == 0:
         quota[:] = 0
-    if whole_words:
+    if whole_words and is_continuation is not None:
         chosen = _choose_words(keys, candidate, candidate & is_continuation[input_ids], quota)
     else:
         chosen = _choose_tokens(keys, candidate, quota)
@@ -119,7 +120,7 @@ class MaskedBatches:
         is_continuation: np.ndarray | None = None,
     ):
         self.pairs = pairs
-        self.options = {
+        self.options: dict[str, Any] = {
             "vocab_size": vocab_size,
             "mask_id": mask_id,
             "special_ids": frozenset(special_ids),

@@ -28,7 +28,7 @@ from companion.pretraining.batches import (
 from companion.pretraining.config import PretrainingConfig
 from companion.pretraining.objectives import PreTrainingObjective
 from companion.pretraining.streaming import StreamedBatches
-from companion.pretraining.vocabulary import check_text, copied_text, learn_or_load_tokenizer
+from companion.pretraining.vocabulary import check_text, copied_text, learn_or_load_tokenizer, tokenizer_origin
 from companion.support.devices import (
     best_device,
     device_name,
@@ -83,8 +83,9 @@ def pretrain(
     folder, held_out = Path(config.folder), None
     check_run(config, resume)
     tracker_names(trackers, folder)
-    with _main_process_first(config), copied_text(config, progress) as copy:
-        tokenizer = learn_or_load_tokenizer(config, progress, copy)
+    origin = tokenizer_origin(config)
+    with _main_process_first(config), copied_text(config, origin, progress) as copy:
+        tokenizer = learn_or_load_tokenizer(config, progress, copy, origin)
         batches = training_batches(config, tokenizer, progress, copy)
         if config.validation is not None:
             held_out = validation_batches(config, tokenizer, progress)

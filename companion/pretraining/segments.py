@@ -100,8 +100,8 @@ def plan_pairs(
     _check_plan_arguments(corpus, max_tokens, short_probability, next_sentence)
     rng = np.random.default_rng(np.random.SeedSequence([seed, epoch], spawn_key=(0,)))
     if next_sentence:
-        *bounds, is_random = _columns(_pairs(corpus, max_tokens - 3, short_probability, rng), 5)
-        plan = _truncate(PairPlan(*bounds, is_random.astype(bool)), max_tokens - 3, rng)
+        a, b, c, d, is_random = _columns(_pairs(corpus, max_tokens - 3, short_probability, rng), 5)
+        plan = _truncate(PairPlan(a, b, c, d, is_random.astype(bool)), max_tokens - 3, rng)
     else:
         start, end = _columns(_single_segments(corpus, max_tokens - 2, short_probability, rng), 2)
         plan = PairPlan(start, end, end, end, np.zeros(len(start), dtype=bool))

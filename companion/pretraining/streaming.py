@@ -1,6 +1,6 @@
 """Text larger than the disk: windows of whole documents, tokenised, trained on and replaced one after the other.
 
-At the source's end the reading begins anew, as often as the steps need. What a window was is written down in a small
+At the source's end the reading begins again, as often as the steps need. What a window was is written down in a small
 ledger, so that a run goes on from any batch without tokenising what came before it.
 """
 
@@ -55,7 +55,9 @@ class Window:
 class WindowBatches(Protocol):
     """The batches of one window, as `companion.pretraining.batches.PhaseBatches` has them."""
 
-    steps_per_epoch: int
+    @property
+    def steps_per_epoch(self) -> int:
+        """Number of batches in one pass over the window."""
 
     def __getitem__(self, number: int) -> Batch:
         """Return batch `number` of the window."""
@@ -177,9 +179,8 @@ class StreamedBatches(Dataset):
     def __getitem__(self, number: int) -> Batch:
         """Return batch `number`, counted from 0 and without end."""
         index = self.find(number)
-        if index != self.opened:
-            self._open(index)
-        return self.batches[number - self.windows[index].first_batch]
+        batches = self.batches if index == self.opened and self.batches is not None else self._open(index)
+        return batches[number - self.windows[index].first_batch]
 
     def find(self, number: int) -> int:
         """Return which window holds batch `number`; windows not seen before are gone through."""
@@ -199,11 +200,11 @@ class StreamedBatches(Dataset):
         counts = {name: sum(getattr(w, name) for w in first) for name in ("documents", "sentences", "tokens")}
         return counts, batches / sum(w.batches for w in first) if first[-1].end.passes else None
 
-    def _open(self, index: int) -> None:
-        """Open window `index`, and enter it in the ledger if it is the first that is not there."""
+    def _open(self, index: int) -> WindowBatches:
+        """Open window `index`, return its batches, and enter it in the ledger if it is the first that is not there."""
         start = self.windows[index - 1].end if index else Place()
         identity = self.identity | {"window": index}
-        self.opened = self.batches = None  # lets go of the files
+        self.opened = self.batches = None  # closes the files
         self._remove_leftovers()
         corpus = reusable_corpus(self.folder, identity)
         if corpus is None or index == len(self.windows):
@@ -218,7 +219,8 @@ class StreamedBatches(Dataset):
             raise ValueError(message) from error
         self.opened = index
         if index == len(self.windows):
-            self._enter(corpus, start)
+            self._enter(corpus, start, self.batches)
+        return self.batches
 
     def _write(self, start: Place, identity: dict[str, Any]) -> Corpus:
         """Tokenise the window that begins at `start` in the place of the one on disk."""
@@ -236,10 +238,10 @@ class StreamedBatches(Dataset):
         for folder in leftovers:
             shutil.rmtree(folder, ignore_errors=True)
 
-    def _enter(self, corpus: Corpus, start: Place) -> None:
+    def _enter(self, corpus: Corpus, start: Place, batches: WindowBatches) -> None:
         first = self.windows[-1].first_batch + self.windows[-1].batches if self.windows else 0
         counts = corpus.num_documents, corpus.num_sentences, corpus.num_tokens
-        self.windows.append(Window(first, self.batches.steps_per_epoch, start, self.reader.place, *counts))
+        self.windows.append(Window(first, batches.steps_per_epoch, start, self.reader.place, *counts))
         if self.writes_ledger:
             rows = [dataclasses.asdict(window) for window in self.windows]
             write_json(self.ledger, {"settings": self.settings, "windows": rows})

@@ -28,7 +28,10 @@ FEWEST_PAIRS = 0.1  # share of the documents that must have a second sentence, e
 
 
 def learn_or_load_tokenizer(
-    config: PretrainingConfig, progress: bool = True, copy: str | Path | None = None
+    config: PretrainingConfig,
+    progress: bool = True,
+    copy: str | Path | None = None,
+    origin: dict[str, Any] | None = None,
 ) -> Tokenizer:
     """Return the tokenizer of a run: the one in its folder if it is of these settings, else a new one.
 
@@ -41,13 +44,15 @@ def learn_or_load_tokenizer(
         Show a progress bar.
     copy : str or Path, optional
         A text file with the paragraphs of the source, to be read in its place.
+    origin : dict, optional
+        `tokenizer_origin(config)`, where it is known already.
 
     Raises
     ------
     ValueError
         If the one in the folder is of other settings and a checkpoint was trained with it, or nobody knows of which.
     """
-    folder, origin = Path(config.folder) / FOLDER, tokenizer_origin(config)
+    folder, origin = Path(config.folder) / FOLDER, origin or tokenizer_origin(config)
     if (folder / "vocab.txt").is_file() and _is_of(folder, origin, has_checkpoint(Path(config.folder))):
         return Tokenizer.from_pretrained(folder)
     tokenizer = _named_tokenizer(config) or _learned_tokenizer(config, progress, copy)
@@ -57,13 +62,13 @@ def learn_or_load_tokenizer(
     return tokenizer
 
 
-def needs_text(config: PretrainingConfig) -> bool:
+def needs_text(config: PretrainingConfig, origin: dict[str, Any]) -> bool:
     """Return whether a vocabulary has to be learned from the text."""
     folder = Path(config.folder) / FOLDER
     if (config.tokenizer or config.initial) is not None:
         return False
     found = (folder / "vocab.txt").is_file()
-    return not (found and _is_of(folder, tokenizer_origin(config), has_checkpoint(Path(config.folder))))
+    return not (found and _is_of(folder, origin, has_checkpoint(Path(config.folder))))
 
 
 def tokenizer_origin(config: PretrainingConfig) -> dict[str, Any]:
@@ -95,10 +100,10 @@ def check_text(corpus: Corpus, tokenizer: Tokenizer, config: PretrainingConfig) 
 
 
 @contextmanager
-def copied_text(config: PretrainingConfig, progress: bool) -> Iterator[Path | None]:
+def copied_text(config: PretrainingConfig, origin: dict[str, Any], progress: bool) -> Iterator[Path | None]:
     """Read a source that is slow to read once, into a file that stands for it in the block; None for others."""
     slow = isinstance(config.source, str) and (config.source == "python-docs" or config.source.startswith("hub:"))
-    if not slow or config.stream is not None or not needs_text(config):
+    if not slow or config.stream is not None or not needs_text(config, origin):
         yield None
         return
     path = Path(config.folder) / ".text.txt"

@@ -106,7 +106,7 @@ def read_progress(target: Path) -> dict[str, Any]:
         progress["records"] = [_with_nan(record) for record in progress["records"]]
         sizes = progress["sizes"]
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-        raise ValueError(f"{target} is no checkpoint of this trainer ({error}); move it away to start anew") from error
+        raise ValueError(f"{target} is no checkpoint of this trainer ({error}); move it away to start again") from error
     for name, size in sizes.items():
         found = (target / name).stat().st_size if (target / name).is_file() else 0
         if found != size:
@@ -129,7 +129,7 @@ def refuse_other_run(
     changed = [f"{name}={new[name]!r} was {old.get(name)!r}" for name in names]
     before = progress.get("identity", {})
     others = [name for name in {**before, **identity} if before.get(name) != identity.get(name)]
-    changed += [f"{name}={identity.get(name)!r} was {before.get(name)!r}" for name in others]
+    changed += [_difference(name, before, identity) for name in others]
     if progress["batches_per_step"] != batches_per_step:
         changed.append(f"{batches_per_step} batches per step were {progress['batches_per_step']}")
     if changed:
@@ -137,6 +137,12 @@ def refuse_other_run(
         raise ValueError(
             f"{target} is of another run: {'; '.join(changed)}. Set them back{longer}, or use another folder"
         )
+
+
+def _difference(name: str, before: Mapping[str, Any], now: Mapping[str, Any]) -> str:
+    if name.endswith("_checksum"):  # says nothing to a reader
+        return f"the {name.removesuffix('_checksum')} has changed ({name})"
+    return f"{name}={now.get(name)!r} was {before.get(name)!r}"
 
 
 def plain(settings: TrainingSettings) -> dict[str, Any]:

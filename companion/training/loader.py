@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import Any, Protocol
+from typing import Any, Protocol, cast
 
 import torch
 from torch import Tensor
-from torch.utils.data import DataLoader, IterableDataset
+from torch.utils.data import DataLoader, Dataset, IterableDataset
 
 from companion.training.objective import Batch
 
@@ -71,12 +71,14 @@ def read_batches(
     ValueError
         If they end before.
     """
+    found: Iterator[Batch]
     if by_number(batches):
         # A generator of its own: DataLoader draws a seed for its workers, else from the caller's.
-        options = {"num_workers": workers, "pin_memory": pin_memory, "generator": torch.Generator()}
-        found = iter(DataLoader(batches, batch_size=None, sampler=numbers, **options))
+        data, own = cast(Dataset, batches), torch.Generator()
+        options: dict[str, Any] = {"num_workers": workers, "pin_memory": pin_memory, "generator": own}
+        found = iter(DataLoader(data, batch_size=None, sampler=numbers, **options))
     else:
-        found = _picked(batches, numbers)
+        found = _picked(cast(Iterable[Batch], batches), numbers)
     for number in numbers:
         try:
             batch = next(found)

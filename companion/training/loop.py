@@ -107,8 +107,8 @@ def train(
     trackers = tracker_names(trackers, folder)
     with trained_only(model, groups, settings.weight_decay) as groups:
         run = Run(model, batches, objective, settings, groups, folder, identity or {}, trackers)
-        if resume:
-            run.load()
+        if resume and folder is not None:
+            run.load(folder)
         with stop_signals() as stopped, run.progress_bar(progress) as bar:
             run.loop(bar, validate, on_step, stopped)
         run.finish_trackers()

@@ -11,6 +11,8 @@ from torch import Tensor, nn
 
 from companion.training.settings import TrainingSettings
 
+Weights = tuple[Tensor, ...] | list[Tensor]
+
 
 def parameter_groups(model: nn.Module, weight_decay: float) -> list[dict[str, Any]]:
     """Split the trainable parameters: matrices decay, vectors (biases, LayerNorm) do not (Devlin et al. 2019, A.2)."""
@@ -56,18 +58,18 @@ def trained_only(
 
 def new_optimizer(groups: Sequence[dict[str, Any]], settings: TrainingSettings) -> torch.optim.Optimizer:
     """Return AdamW (Loshchilov and Hutter 2019) on parameter groups; those that name no decay have the settings'."""
-    options = {"betas": settings.betas, "eps": settings.eps, "weight_decay": settings.weight_decay}
-    return torch.optim.AdamW(groups, lr=0.0, fused=True, **options)
+    rest = {"betas": settings.betas, "eps": settings.eps, "weight_decay": settings.weight_decay}
+    return torch.optim.AdamW([{**rest, **group} for group in groups], lr=0.0, fused=True)
 
 
-def moving_average(decay: float) -> Callable[[list[Tensor], list[Tensor], int], None]:
+def moving_average(decay: float) -> Callable[[Weights, Weights, Tensor | int], None]:
     """Return the update of an exponential moving average of weights, for `torch.optim.swa_utils.AveragedModel`.
 
     After n updates the decay is the smaller of `decay` and (n + 1) / (n + 10), so that the average forgets the start.
     """
 
     @torch.no_grad()
-    def update(averaged: list[Tensor], current: list[Tensor], updates: Tensor | int) -> None:
+    def update(averaged: Weights, current: Weights, updates: Tensor | int) -> None:
         share = 1 - min(decay, (int(updates) + 1) / (int(updates) + 10))
         torch._foreach_lerp_(averaged, current, share)
 
@@ -79,5 +81,5 @@ def _listed(groups: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
     return [{**group, "params": _parameters(group["params"])} for group in groups]
 
 
-def _parameters(params: Any) -> list[nn.Parameter]:
+def _parameters(params: Any) -> list[Tensor]:
     return [params] if isinstance(params, Tensor) else list(params)

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import json
 import math
+import operator
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
+from functools import reduce
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +28,7 @@ from companion.training.optimisers import moving_average, new_optimizer
 from companion.training.schedule import learning_rate_at
 from companion.training.settings import TrainingSettings
 
+LOOKED_AT_ONCE = ("cpu",)  # devices whose numbers can be read without waiting for what was queued
 OnStep = Callable[[History], bool | None]
 
 
@@ -159,7 +162,7 @@ class Run:
                     self.accelerator.backward(loss)
                 parts.append({name: value.detach() for name, value in (losses | correct).items()})
             means, norm = self.means(parts, counts), self.clip()
-            self.note(numbers, sum(means[name] for name in counts), norm)
+            self.note(numbers, _added(means[name] for name in counts), norm)
             self.optimizer.step()
             self.optimizer.zero_grad(set_to_none=True)
         return {"losses": list(counts), "learning_rate": learning_rate, "means": means, "grad_norm": norm}
@@ -177,7 +180,7 @@ class Run:
     def total(self, parts: Sequence[Mapping[str, Tensor]]) -> dict[str, Tensor]:
         """Add up over batches and processes."""
         names = dict.fromkeys(name for part in parts for name in part)
-        sums = {name: sum(part[name] for part in parts if name in part).float() for name in names}
+        sums = {name: _added(part[name] for part in parts if name in part).float() for name in names}
         if self.accelerator.num_processes > 1:
             sums = self.accelerator.reduce(sums, reduction="sum")
         return sums
@@ -187,7 +190,7 @@ class Run:
         if norm is None or self.accelerator.scaler is not None:  # loss scaling leaves out a step that overflows
             norm = torch.zeros_like(loss)
         self.unread.append((self.history.step, numbers, torch.stack([loss, norm.to(loss.device)])))
-        if self.device.type == "cpu":
+        if self.device.type in LOOKED_AT_ONCE:
             self.check_finite()
 
     def check_finite(self) -> None:
@@ -212,8 +215,8 @@ class Run:
     def read(self) -> Iterator[Batch]:
         """Yield the batches of this process from the current step on."""
         numbers = [n for step in range(self.history.step, self.settings.steps) for n in self.numbers(step)]
-        options = {"workers": self.settings.workers, "pin_memory": self.device.type == "cuda"}
-        return read_batches(self.batches, numbers, **options)
+        on_gpu = self.device.type == "cuda"
+        return read_batches(self.batches, numbers, workers=self.settings.workers, pin_memory=on_gpu)
 
     def to_device(self, batch: Batch) -> dict[str, Tensor]:
         return {name: value.to(self.device, non_blocking=True) for name, value in batch.items()}
@@ -286,10 +289,10 @@ class Run:
         with self.isolation.section():
             save_checkpoint(self.accelerator, self.folder, progress)
 
-    def load(self) -> None:
+    def load(self, folder: Path) -> None:
         """Go back to the state of the checkpoint, if there is one."""
         with self.isolation.section():
-            found = load_checkpoint(self.accelerator, self.folder, self.settings, self.identity, self.batches_per_step)
+            found = load_checkpoint(self.accelerator, folder, self.settings, self.identity, self.batches_per_step)
         if found is not None:
             self.history = History(found["records"], found["step"], found["seconds"])
 
@@ -303,3 +306,7 @@ class Run:
         with self.isolation.section():
             for tracker in self.accelerator.trackers:  # `end_training` would also part the processes from each other
                 tracker.finish()
+
+
+def _added(values: Iterable[Tensor]) -> Tensor:
+    return reduce(operator.add, values)

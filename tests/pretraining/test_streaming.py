@@ -64,9 +64,6 @@ def equal(one, other):
     return one.keys() == other.keys() and all(torch.equal(one[name], other[name]) for name in one)
 
 
-# --- windows ------------------------------------------------------------------------------------------------------
-
-
 def test_windows_hold_the_documents_of_the_source_in_order(text):
     reader, windows = WindowReader(text, STREAM), []
     while reader.place.passes == 0:
@@ -125,9 +122,6 @@ def test_a_set_of_the_hub_is_skipped_by_its_own_skip(monkeypatch):
     monkeypatch.setattr(datasets, "load_dataset", lambda *names, **options: rows)
     reader = WindowReader("hub:owner/name", 1e-5, place=Place(0, 2, 12))
     assert windows_of(reader, 2) == [["Row 2.", "", "Row 3.", ""], ["Row 4.", "", "Row 5.", ""]]
-
-
-# --- batches ------------------------------------------------------------------------------------------------------
 
 
 @pytest.fixture(scope="module")
@@ -242,9 +236,6 @@ def test_several_processes_have_windows_of_their_own(in_order, text, tmp_path, m
     assert not list((tmp_path / "corpus-train").glob("rank-*"))
 
 
-# --- runs ---------------------------------------------------------------------------------------------------------
-
-
 @pytest.fixture(scope="module")
 def finished(text, tmp_path_factory):
     return pretrain(config(text, tmp_path_factory.mktemp("runs") / "whole"), progress=False)
@@ -299,9 +290,6 @@ def test_a_run_on_a_text_of_another_size_does_not_go_on(text, tmp_path):
     path.write_text(path.read_text(encoding="utf-8") + "\n\nThe end.", encoding="utf-8")
     with pytest.raises(ValueError, match="source_checksum"):
         pretrain(config(path, tmp_path / "run"), resume=True, progress=False)
-
-
-# --- errors and the command line ----------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(

@@ -489,6 +489,22 @@ def test_a_number_that_is_not_finite_stops_the_run_before_it_reaches_weights_or_
     assert json.loads((tmp_path / "checkpoint" / "progress.json").read_text())["step"] == 2
 
 
+@pytest.mark.parametrize(("log_every", "save_every", "done"), [(0, 4, 4), (2, 0, 3), (0, 0, 5)])
+def test_a_device_that_computes_ahead_is_asked_only_when_something_is_logged_or_saved(
+    tmp_path, monkeypatch, log_every: int, save_every: int, done: int
+):
+    monkeypatch.setattr("companion.training.run.LOOKED_AT_ONCE", ())
+    steps = []
+    settings = replace(RUN, accumulation=2, log_every=log_every, save_every=save_every)
+    objective = Faulty(lambda loss: loss * math.nan)
+    options = {"folder": tmp_path, "progress": False, "on_step": lambda history: steps.append(history.step)}
+    with pytest.raises(FloatingPointError, match=r"the loss is nan at step 2, batches \[4, 5\]"):
+        train(new_model(), OneBad(), objective, settings, **options)
+    assert steps == list(range(1, done + 1))
+    assert not (tmp_path / "checkpoint").exists()
+    assert_same_run(run(), run(replace(RUN, log_every=1)))
+
+
 def test_a_device_that_is_not_there_is_refused(monkeypatch):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     with pytest.raises(ValueError, match="device='cuda' is not on this machine"):
