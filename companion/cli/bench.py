@@ -11,7 +11,11 @@ import typer
 from companion.cli.shared import Device, Model, Precision, Seed, bench, errors
 
 
-@bench.command("pretrain", epilog="Example:  companion bench pretrain --vocab-size 8192 --threads 1 --clock cpu")
+@bench.command(
+    "pretrain",
+    short_help="Compare pre-training with transformers.Trainer.",
+    epilog="Example:  companion bench pretrain --vocab-size 8192 --threads 1 --clock cpu",
+)
 def bench_pretrain(
     model: Annotated[str, typer.Option(help="tiny, mini, small, medium, base or large.")] = "mini",
     vocab_size: Annotated[list[int] | None, typer.Option(help="Once or more; 8192 and 30522 by default.")] = None,
@@ -52,6 +56,7 @@ def bench_pretrain(
 
 @bench.command(
     "ablations",
+    short_help="Which settings of pre-training matter.",
     epilog="Example:  companion bench ablations text.txt --validation held-out.txt --output runs/ablations.json",
 )
 def bench_ablations(
@@ -87,7 +92,11 @@ def bench_ablations(
         print(ablations_table(run_ablations(study, output, seeds=seeds, only=variant or (), progress=progress)))
 
 
-@bench.command("tasks", epilog="Example:  companion bench tasks --model mini --task rte --output runs/tasks.json")
+@bench.command(
+    "tasks",
+    short_help="Fine-tune on public benchmarks.",
+    epilog="Example:  companion bench tasks --model mini --task rte --output runs/tasks.json",
+)
 def bench_tasks(
     output: Annotated[Path, typer.Option(help="The record, a JSON file; what it holds is not measured again.")],
     model: Model = "mini",

@@ -8,10 +8,10 @@ from typing import Annotated, Any
 
 import typer
 
-from companion.cli.shared import app
+from companion.cli.shared import app, own_version
 
 
-@app.command(epilog="Example:  companion info --json")
+@app.command(short_help="Show versions, the device and what is bundled.", epilog="Example:  companion info --json")
 def info(as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False) -> None:
     """Show versions, the device and its precision, and what is bundled."""
     facts = _facts()
@@ -23,21 +23,15 @@ def info(as_json: Annotated[bool, typer.Option("--json", help="Print one JSON ob
 
 
 def _facts() -> dict[str, Any]:
-    from importlib.metadata import PackageNotFoundError, version
-
     import torch
 
     from companion.data.labelled import bundled_names as sets
     from companion.support.devices import best_device, precision_for
     from companion.support.locate import bundled_names as checkpoints
 
-    try:
-        own_version = version("bert-companion")
-    except PackageNotFoundError:
-        own_version = "run from a checkout"
     device = best_device()
     return {
-        "companion": own_version,
+        "companion": own_version(),
         "python": platform.python_version(),
         "torch": torch.__version__,
         "device": str(device),

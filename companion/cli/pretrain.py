@@ -166,7 +166,9 @@ def _register() -> None:
     own = [one.replace(annotation=hints[one.name], kind=one.KEYWORD_ONLY) for one in own]
     pretrain.__signature__ = inspect.Signature([*own, *_parameters()])  # type: ignore[attr-defined]
     example = "companion pretrain python-docs --output runs/docs --model tiny --steps 300 --limit 5000000"
-    app.command(short_help=HELP, help=HELP, epilog=f"Example:  {example}")(pretrain)
+    app.command(
+        short_help="Pre-train a BERT from text, or go on with a run.", help=HELP, epilog=f"Example:  {example}"
+    )(pretrain)
 
 
 _register()

@@ -18,15 +18,16 @@ app = typer.Typer(
 )
 bench = typer.Typer(no_args_is_help=True, rich_markup_mode=None)
 app.add_typer(bench, name="bench", help="Measure: speed beside Transformers, and what settings matter.")
-Model = Annotated[str, typer.Option(help="A bundled name, a folder, or a hub id.")]
+Model = Annotated[str, typer.Option(help="A bundled name (mini), a folder, or a hub id.")]
 Device = Annotated[str | None, typer.Option(help="cuda, mps or cpu; the best there is by default.")]
 Precision = Annotated[str, typer.Option(help="auto, fp32, bf16 or fp16.")]
 Seed = Annotated[int, typer.Option(help="The same seed gives the same numbers.")]
+Progress = Annotated[bool, typer.Option(help="Show progress bars.")]
 
 
 @contextmanager
 def errors(options: Mapping[str, str] | None = None) -> Iterator[None]:
-    """Turn errors that a user can mend into one line on standard error and exit status 2.
+    """Turn errors that a user can mend into one line on standard error and exit status 2, and Ctrl-C into one word.
 
     Parameters
     ----------
@@ -35,8 +36,11 @@ def errors(options: Mapping[str, str] | None = None) -> Iterator[None]:
     """
     try:
         yield
-    except (ValueError, OSError, FloatingPointError, ModuleNotFoundError) as error:
-        typer.echo(f"companion: {with_options(str(error), options or {})}", err=True)
+    except KeyboardInterrupt as error:
+        typer.echo(f"companion: {str(error) or 'interrupted'}", err=True)
+        raise typer.Exit(130) from None
+    except (ValueError, TypeError, OSError, FloatingPointError, ModuleNotFoundError) as error:
+        typer.echo(f"companion: {with_options(_one_line(error), options or {})}", err=True)
         raise typer.Exit(2) from None
 
 
@@ -59,3 +63,37 @@ def with_options(message: str, options: Mapping[str, str]) -> str:
         return switch.get(match["value"], f"{name} {match['value']}")
 
     return re.sub(r"(?<![\w.-])(?P<name>[a-z_]+)=(?P<value>True|False|)", option, message).replace("  ", " ")
+
+
+def warn(message: str) -> None:
+    """Print a line on standard error."""
+    typer.echo(f"companion: {message}", err=True)
+
+
+def own_version() -> str:
+    """Return the version of the package, or that it is run from a checkout."""
+    from importlib.metadata import PackageNotFoundError, version
+
+    try:
+        return version("bert-companion")
+    except PackageNotFoundError:
+        return "run from a checkout"
+
+
+def _one_line(error: Exception) -> str:
+    return " ".join(str(error).split()) or type(error).__name__
+
+
+def _show_version(wanted: bool) -> None:
+    if wanted:
+        print(f"companion {own_version()}")
+        raise typer.Exit
+
+
+@app.callback()
+def _main(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_show_version, is_eager=True, help="Show the version and exit.")
+    ] = False,
+) -> None:
+    """Take what comes before the command."""

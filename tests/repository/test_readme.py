@@ -61,10 +61,22 @@ def check_pip(words: list[str], folder: Path) -> None:
     assert (requirement.name, requirement.url) == ("bert-companion", f"git+{repository()}@main")
 
 
+ANSWERS = {  # what a command must print, beginning with these words: a pattern
+    "companion info": r"checkpoints +mini",
+    "companion predict mini": r'"(edge|side)": 0\.',
+    "companion finetune reviews": r"test accuracy 0\.[67]\d\d \(always '\w+': 0\.500\)",
+    "companion predict runs/reviews": r'"label": "positive"',
+    "companion pretrain": r"mlm \d",
+}
+
+
 def check_companion(words: list[str], folder: Path) -> None:
-    """Run as it stands, in an empty folder."""
+    """Run as it stands, in an empty folder; what it prints must be right."""
     done = run(words, folder)
     assert done.returncode == 0, done.stdout + done.stderr
+    (pattern,) = [pattern for begin, pattern in ANSWERS.items() if " ".join(words).startswith(begin)]
+    assert re.search(pattern, done.stdout), done.stdout
+    assert "chance" not in done.stderr
 
 
 CHECKS: dict[str, Callable[[list[str], Path], None]] = {
@@ -83,10 +95,16 @@ def test_command(command: str, workplace: Path):
     CHECKS[words[0]](words, workplace)
 
 
-def test_python_runs_without_a_warning(workplace: Path):
+def test_python_runs_without_a_warning_and_gives_the_answers_beside_it(workplace: Path):
     done = run([sys.executable, "-W", "error", "-c", PYTHON], workplace)
     assert done.returncode == 0, done.stderr
     assert done.stderr == ""
+    blank, accuracy, label, found = done.stdout.splitlines()
+    assert {"edge", "side"} <= set(re.findall(r"\w+", blank))
+    assert float(accuracy) > 0.6
+    assert label == "['positive']"
+    assert found == "Trains leave hourly."
+    assert (workplace / "classifier" / "companion.json").is_file()
 
 
 def test_every_block_is_of_a_kind_that_is_checked():
