@@ -139,7 +139,7 @@ class BertConfig:
             "num_attention_heads": hidden // 64,
             "intermediate_size": 4 * hidden,
         }
-        return cls(**(sizes | _known(changes)))
+        return cls(**{**sizes, **_known(changes)})
 
     def replace(self, **changes: Any) -> BertConfig:
         """Return a copy with `changes` applied; changing `labels` alone changes `num_labels` with it.
@@ -289,7 +289,8 @@ def _set_attribute(config: BertConfig, name: str, value: Any) -> None:
         )
 
 
-BertConfig.__setattr__ = _set_attribute  # after the decorator, whose own refuses every name
+# After the decorator, whose own refuses every name.
+BertConfig.__setattr__ = _set_attribute  # type: ignore[method-assign, assignment]
 
 _COMPUTED = (
     ("position_embedding_type", "absolute"),

@@ -58,14 +58,14 @@ class BertEmbeddings(nn.Module):
             If there are more tokens than positions, neither or both of `input_ids` and `inputs_embeds`, a tensor of
             another form, or, on a CPU, where that costs nothing, an id out of range.
         """
-        if (input_ids is None) == (inputs_embeds is None):
-            raise ValueError("pass exactly one of input_ids and inputs_embeds")
-        if inputs_embeds is None:
+        if input_ids is not None and inputs_embeds is None:
             check_form("input_ids", input_ids, "(batch, tokens)")
             vectors = look_up(self.tokens, "input_ids", input_ids)  # (batch, tokens, hidden)
-        else:
+        elif inputs_embeds is not None and input_ids is None:
             check_form("inputs_embeds", inputs_embeds, "(batch, tokens, hidden)")
             vectors = inputs_embeds
+        else:
+            raise ValueError("pass exactly one of input_ids and inputs_embeds")
         tokens = vectors.shape[1]
         if tokens > self.positions.num_embeddings:
             raise ValueError(

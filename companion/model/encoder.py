@@ -15,7 +15,7 @@ from companion.model.attention import MultiHeadAttention, padding_mask
 from companion.model.dropout import Dropout
 from companion.model.embeddings import BertEmbeddings
 from companion.model.outputs import BertModelOutput, returned
-from companion.model.pretrained import PreTrained, check_config
+from companion.model.pretrained import PreTrained
 
 
 def activation(name: str, values: Tensor) -> Tensor:
@@ -88,7 +88,7 @@ class Encoder(nn.Module):
         """Return the last state and, if asked for, all states (the input's first) and each layer's weights."""
         states, attentions = [hidden] if output_hidden_states else [], []
         for index, layer in enumerate(self.layers):
-            run = partial(checkpoint, layer, **self.checkpointing) if self._saves_memory(index) else layer
+            run = partial(checkpoint, layer, **(self.checkpointing or {})) if self._saves_memory(index) else layer
             hidden, weights = run(hidden, mask, output_attentions)  # (batch, tokens, hidden)
             if output_hidden_states:
                 states.append(hidden)
@@ -125,7 +125,7 @@ def initialise(module: nn.Module, std: float) -> None:
             nn.init.zeros_(part.bias)
 
 
-class BertModel(nn.Module, PreTrained):
+class BertModel(PreTrained):
     """BERT without a task: ids in, one vector a token out (Devlin et al. 2019, section 3).
 
     Parameters
@@ -136,9 +136,7 @@ class BertModel(nn.Module, PreTrained):
     """
 
     def __init__(self, config: BertConfig, pooler: bool = True) -> None:
-        super().__init__()
-        check_config(type(self), config)
-        self.config = config
+        super().__init__(config)
         self.embeddings = BertEmbeddings(config)
         self.encoder = Encoder(config)
         self.pooler = Pooler(config) if pooler else None

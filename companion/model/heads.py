@@ -32,7 +32,7 @@ class MaskedLanguageHead(nn.Module):
         return F.linear(transformed, token_embeddings, self.bias)  # (..., vocabulary)
 
 
-class BertWithHead(nn.Module, PreTrained):
+class BertWithHead(PreTrained):
     """What the six models share: an encoder, and initialisation of what is put on it.
 
     Attributes
@@ -47,9 +47,7 @@ class BertWithHead(nn.Module, PreTrained):
     pooler = False
 
     def __init__(self, config: BertConfig) -> None:
-        super().__init__()
-        check_config(type(self), config)
-        self.config = config
+        super().__init__(config)
         self.bert = BertModel(config, pooler=self.pooler)
         self.add_heads(config)
         for name, part in self.named_children():
@@ -222,9 +220,12 @@ class BertForMultipleChoice(BertWithHead):
         The inputs are those of `BertModel.forward` with one dimension more: (batch, choices, tokens). States and
         attentions come back as (batch · choices, ...).
         """
+        given = inputs_embeds if input_ids is None else input_ids
+        if given is None:
+            raise ValueError("pass exactly one of input_ids and inputs_embeds")
         if input_ids is not None:
             check_form("input_ids", input_ids, "(batch, choices, tokens)")
-        choices = (input_ids if inputs_embeds is None else inputs_embeds).shape[1]
+        choices = given.shape[1]
         inputs = (input_ids, attention_mask, token_type_ids, position_ids, inputs_embeds)
         rows = (None if part is None else part.flatten(0, 1) for part in inputs)  # each (batch · choices, tokens, ...)
         output = self.bert(*rows, output_attentions, output_hidden_states)

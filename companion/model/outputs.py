@@ -12,6 +12,7 @@ from torch import Tensor
 Returned = TypeVar("Returned", bound="Output")
 
 
+@dataclass
 class Output:
     """Base of what models return: `output.logits`, `output["logits"]`, and `output[0]`, which skips what is None."""
 
@@ -35,7 +36,7 @@ def exported(cls: type[Returned]) -> type[Returned]:
     return cls
 
 
-def returned(output: Returned, return_dict: bool | None) -> Returned:
+def returned(output: Output, return_dict: bool | None) -> Any:
     """Return the output, or with `return_dict=False` its tuple, which Transformers' callers may ask for."""
     return output.to_tuple() if return_dict is False else output
 

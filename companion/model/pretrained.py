@@ -16,17 +16,21 @@ from companion.support.locate import locate
 from companion.support.require import integer, require, shortened
 
 
-class PreTrained:
-    """Gives a `torch.nn.Module` with a `config` what users of pre-trained models expect.
+class PreTrained(nn.Module):
+    """Base of all models: what users of pre-trained models expect of one.
 
-    Attributes
+    Parameters
     ----------
     config : BertConfig
-        The shape of the network.
+        The shape of the network; an attribute too.
     """
 
-    config: BertConfig
     supports_gradient_checkpointing = True
+
+    def __init__(self, config: BertConfig) -> None:
+        super().__init__()
+        check_config(type(self), config)
+        self.config = config
 
     @classmethod
     def from_pretrained(cls, name: str | Path, **changes: Any) -> Self:
@@ -87,7 +91,7 @@ class PreTrained:
         write_checkpoint(folder, state, self.config.to_dict() | {"architectures": [type(self).__name__]})
 
     @property
-    def base_model(self) -> nn.Module:
+    def base_model(self) -> Any:
         """The encoder without heads."""
         return getattr(self, "bert", self)
 
@@ -220,7 +224,7 @@ def check_config(cls: type, config: Any) -> None:
     raise TypeError(f"config={shortened(config)} is of type {type(config).__name__}; {advice}")
 
 
-def _drawn(cls: type[nn.Module], config: BertConfig, new: list[str], model: nn.Module) -> dict[str, Tensor]:
+def _drawn(cls: type[PreTrained], config: BertConfig, new: list[str], model: nn.Module) -> dict[str, Tensor]:
     """Return freshly made heads, with the generator left as it was; and set the buffers that no file holds."""
     with torch.random.fork_rng(devices=[]), torch.device("cpu"):
         fresh = cls(config)

@@ -80,7 +80,7 @@ def precision_for(device: str | torch.device | None = None, precision: str | Non
 
 
 def cpu_is_fast_in_bf16() -> bool:
-    """Say whether the CPU multiplies bf16 matrices in hardware (AVX512-BF16 or AMX on x86), and PyTorch may use it.
+    """Return whether the CPU multiplies bf16 matrices in hardware (AVX512-BF16 or AMX on x86), and PyTorch may use it.
 
     Held to older instructions by `ATEN_CPU_CAPABILITY`, the same CPU is several times slower in bf16 than in fp32.
     """

@@ -100,7 +100,7 @@ def locate(name: str | Path, kind: Kind = CHECKPOINT, fetch: Callable[[str], Any
     tried = f"{kind.what} {shortened(str(name), 200)} was not found. Tried: bundled ones ({_listed(kind)}); {looked}"
     if _is_path(name):
         raise FileNotFoundError(f"{tried}. Check the path")
-    return _from_hub(name, tried, fetch or (lambda name: _download(name, kind)))
+    return _from_hub(str(name), tried, fetch or (lambda name: _download(name, kind)))
 
 
 def bundled_names(kind: Kind = CHECKPOINT) -> list[str]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 from tokenizers import Encoding, normalizers, pre_tokenizers, processors
 from tokenizers import Tokenizer as Backend
@@ -127,7 +127,9 @@ def _through(backend: Backend, texts: list[Any], split: bool, positions: bool) -
 
 def _columns(encoding: Encoding, positions: bool) -> Encoded:
     """Take each column once: the library makes a new list at every access."""
-    return Encoded(encoding.ids, encoding.offsets if positions else [], encoding.word_ids if positions else [])
+    if not positions:
+        return Encoded(encoding.ids, [], [])
+    return Encoded(encoding.ids, encoding.offsets, cast(list[int], encoding.word_ids))  # None for [CLS] and [SEP] alone
 
 
 def _append(whole: Encoded, piece: Encoded, start: int) -> None:

@@ -49,7 +49,8 @@ def _ends_sentence(paragraph: str, start: int, match: re.Match) -> bool:
         return False
     if match["mark"] != ".":
         return True
-    word = _LAST_WORD.search(paragraph, max(start, match.start() - 24), match.start())[0].lstrip(_OPENING)
+    last = _LAST_WORD.search(paragraph, max(start, match.start() - 24), match.start())
+    word = last[0].lstrip(_OPENING) if last else ""
     if word.lower() in _ABBREVIATIONS_BEFORE_NUMBERS:
         return not follows[:1].isdigit()
     return word.lower() not in _ABBREVIATIONS and (word == "I" or not _INITIALS.fullmatch(word))

@@ -13,7 +13,7 @@ import operator
 from collections.abc import Iterable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Self
+from typing import Any, Self
 
 from tokenizers import AddedToken
 from torch import Tensor
@@ -80,7 +80,7 @@ class Tokenizer:
         self.tokenize_chinese_chars = tokenize_chinese_chars
         self.max_length = checked_max_length(max_length, max_length, "", has_pairs=False)
         self._name = "this tokenizer"  # for messages
-        self._ids = {token: number for number, token in enumerate(self.vocabulary)}
+        self._ids = {token: token_id for token_id, token in enumerate(self.vocabulary)}
         self._learned = len(self.vocabulary)  # tokens after these were added
         self._special = set(SPECIAL_TOKENS)
         self._backend = build_backend(self._ids, lowercase, strip_accents, tokenize_chinese_chars)
@@ -103,9 +103,11 @@ class Tokenizer:
 
         The arguments are those of `companion.text.vocabulary.train_wordpiece` and of `Tokenizer`.
         """
-        options = dict(lowercase=lowercase, strip_accents=strip_accents, tokenize_chinese_chars=tokenize_chinese_chars)
-        limits = dict(min_frequency=min_frequency, limit_alphabet=limit_alphabet, progress=progress)
-        return cls(train_wordpiece(lines, vocab_size, **limits, **options), **options, max_length=max_length)
+        splitting: dict[str, Any] = {"lowercase": lowercase, "strip_accents": strip_accents}
+        splitting["tokenize_chinese_chars"] = tokenize_chinese_chars
+        limits: dict[str, Any] = {"min_frequency": min_frequency, "limit_alphabet": limit_alphabet}
+        vocabulary = train_wordpiece(lines, vocab_size, **limits, **splitting, progress=progress)
+        return cls(vocabulary, **splitting, max_length=max_length)
 
     @classmethod
     def from_pretrained(cls, name: str | Path) -> Self:
@@ -147,7 +149,7 @@ class Tokenizer:
             "model_max_length": self.max_length,
             **{f"{name.strip('[]').lower()}_token": name for name in SPECIAL_TOKENS},
         }
-        added = {token: number for number, token in enumerate(self.vocabulary) if number >= self._learned}
+        added = {token: token_id for token_id, token in enumerate(self.vocabulary) if token_id >= self._learned}
         write_folder(Path(folder), self.vocabulary[: self._learned], added, config, self._backend.to_str(pretty=True))
 
     def add_tokens(
@@ -182,10 +184,10 @@ class Tokenizer:
         before = set(self._backend.get_added_tokens_decoder())
         self._backend.add_tokens(list(tokens))
         added = self._backend.get_added_tokens_decoder()
-        for number in sorted(added.keys() - before):
-            if number == len(self.vocabulary):
-                self.vocabulary.append(added[number].content)
-                self._ids[added[number].content] = number
+        for token_id in sorted(added.keys() - before):
+            if token_id == len(self.vocabulary):
+                self.vocabulary.append(added[token_id].content)
+                self._ids[added[token_id].content] = token_id
         self._special |= {token.content for token in added.values() if token.special}
         return len(added) - len(before)
 
@@ -235,14 +237,14 @@ class Tokenizer:
 
     def id_to_token(self, id: int) -> str:
         """Return the token whose id is `id`; an `IndexError` says that there is none."""
-        number = operator.index(id)
-        if not 0 <= number < self.vocab_size:
-            raise IndexError(f"id={number} is not in the vocabulary; allowed: 0 to {self.vocab_size - 1}")
-        return self.vocabulary[number]
+        token_id = operator.index(id)
+        if not 0 <= token_id < self.vocab_size:
+            raise IndexError(f"id={token_id} is not in the vocabulary; allowed: 0 to {self.vocab_size - 1}")
+        return self.vocabulary[token_id]
 
     def tokenize(self, text: str) -> list[str]:
         """Return the tokens of `text`, without `[CLS]` and `[SEP]`."""
-        return [self.vocabulary[number] for number in self.encode(text)]
+        return [self.vocabulary[token_id] for token_id in self.encode(text)]
 
     def encode(self, text: str) -> list[int]:
         """Return the ids of the tokens of `text`, without `[CLS]` and `[SEP]`, however long."""
@@ -343,7 +345,7 @@ class Tokenizer:
         limit, pair_limit = cutter.limits(has_pairs)
         options = {"split": is_split_into_words, "positions": return_offsets or return_word_ids}
         first = encode(self._backend, texts, limit=limit, **options)
-        second = encode(self._backend, pairs, limit=pair_limit, **options) if has_pairs else None
+        second = None if pairs is None else encode(self._backend, pairs, limit=pair_limit, **options)
         windows = cutter.windows(lengths(first), lengths(second) if has_pairs else None)
         rows = partial(joined, windows, first, second)
         columns = {"input_ids": rows("ids", self.cls_id, self.sep_id)}

@@ -134,15 +134,15 @@ class _PairMerger:
 
     def __init__(self, tokens: list[str], words: Sequence[str], word_counts: Sequence[int]) -> None:
         self.tokens, self.word_counts = tokens, word_counts
-        self.ids = {token: number for number, token in enumerate(tokens)}
+        self.ids = {token: token_id for token_id, token in enumerate(tokens)}
         self.words = [self._spell(word) for word in words]
         self.pair_counts: Counter[tuple[int, int]] = Counter()
         self.queue: list[tuple[int, tuple[int, int], set[int]]] = []
         where: dict[tuple[int, int], set[int]] = {}
-        for number, word in enumerate(self.words):
+        for index, word in enumerate(self.words):
             for pair in zip(word, word[1:], strict=False):
-                self.pair_counts[pair] += word_counts[number]
-                where.setdefault(pair, set()).add(number)
+                self.pair_counts[pair] += word_counts[index]
+                where.setdefault(pair, set()).add(index)
         self._enqueue(where)
 
     def merge_most_frequent(self, min_frequency: int) -> bool:
@@ -178,11 +178,11 @@ class _PairMerger:
     def _merge_in(self, indices: Iterable[int], pair: tuple[int, int], merged: int) -> dict[tuple[int, int], set[int]]:
         """Merge the pair in these words, keep the counts right, and return the words of each pair that came up."""
         where: dict[tuple[int, int], set[int]] = {}
-        for number in indices:
-            for changed, change in _merge_in_word(self.words[number], pair, merged):
-                self.pair_counts[changed] += change * self.word_counts[number]
+        for index in indices:
+            for changed, change in _merge_in_word(self.words[index], pair, merged):
+                self.pair_counts[changed] += change * self.word_counts[index]
                 if change > 0:
-                    where.setdefault(changed, set()).add(number)
+                    where.setdefault(changed, set()).add(index)
         return where
 
     def _enqueue(self, where: Mapping[tuple[int, int], set[int]]) -> None:

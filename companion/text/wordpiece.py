@@ -61,7 +61,7 @@ class WordPiece:
         tokenize_chinese_chars: bool = True,
     ) -> None:
         self.vocabulary = list(vocabulary)
-        self.ids = {token: number for number, token in enumerate(self.vocabulary)}
+        self.ids = {token: token_id for token_id, token in enumerate(self.vocabulary)}
         self._check()
         self.unk_id = self.ids[UNK]
         self.basic_tokenizer = BasicTokenizer(lowercase, strip_accents, tokenize_chinese_chars)
@@ -94,7 +94,7 @@ class WordPiece:
         >>> WordPiece(["[UNK]", "un", "##aff", "##able"]).tokenize("Unaffable you")
         ['un', '##aff', '##able', '[UNK]']
         """
-        return [self.vocabulary[number] for number in self.encode(text)]
+        return [self.vocabulary[token_id] for token_id in self.encode(text)]
 
     def encode_word(self, word: str) -> tuple[int, ...]:
         """Return the ids of the pieces of one word, which has been through `BasicTokenizer`."""
@@ -103,19 +103,19 @@ class WordPiece:
         pieces: list[int] = []
         start = 0
         while start < len(word):
-            number, start = self._longest_match(word, start)
-            if number is None:
+            piece_id, start = self._longest_match(word, start)
+            if piece_id is None:
                 return (self.unk_id,)
-            pieces.append(number)
+            pieces.append(piece_id)
         return tuple(pieces)
 
     def _longest_match(self, word: str, start: int) -> tuple[int | None, int]:
         """The id of the longest piece at `start`, or `None`, and the place after it."""
         prefix = PREFIX if start else ""
         for end in range(min(len(word), start + self._longest), start, -1):
-            number = self.ids.get(prefix + word[start:end])
-            if number is not None:
-                return number, end
+            piece_id = self.ids.get(prefix + word[start:end])
+            if piece_id is not None:
+                return piece_id, end
         return None, start
 
     def _encode_and_remember(self, word: str) -> tuple[int, ...]:
@@ -131,7 +131,7 @@ class WordPiece:
 
         The spaces of the original text, its capitals and accents are not in the ids and do not come back.
         """
-        tokens = [self.vocabulary[number] for number in ids]
+        tokens = [self.vocabulary[token_id] for token_id in ids]
         if skip_special_tokens:
             tokens = [token for token in tokens if token not in SPECIAL_TOKENS]
         return join_pieces(tokens)
