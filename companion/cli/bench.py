@@ -42,7 +42,8 @@ def bench_pretrain(
     """Compare pre-training with transformers.Trainer, one step of each in turn; needs the extra [bench]."""
     options = dict(locals())
     with errors():
-        from companion.studies.speed import PretrainingCase, benchmark_pretraining, pretraining_table
+        from companion.studies.cases import PretrainingCase
+        from companion.studies.speed import benchmark_pretraining, pretraining_table
         from companion.support.files import write_json
 
         case = {name: options[name] for name in PretrainingCase.__dataclass_fields__ if name in options}

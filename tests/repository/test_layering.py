@@ -15,7 +15,7 @@ PACKAGE = Path(__file__).resolve().parents[2] / "companion"
 DRAWING = PACKAGE.parent / "CONTRIBUTING.md"
 HEAVY = ("accelerate", "datasets", "matplotlib", "pandas", "sklearn", "transformers")
 # Transformers is what the package is compared with; only the comparison may import it.
-MAY_IMPORT_TRANSFORMERS = {"companion.studies.speed"}
+MAY_IMPORT_TRANSFORMERS = {"companion.studies.contenders"}
 
 
 def modules() -> dict[str, Path]:

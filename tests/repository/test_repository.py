@@ -23,7 +23,10 @@ import address  # noqa: E402
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
 CONFIG = yaml.safe_load((ROOT / "_config.yml").read_text(encoding="utf-8"))
 IMPORTED_AS = {"scikit-learn": "sklearn"}  # distributions whose module has another name
-OPTIONAL = {"companion.show.plots": "plots", "companion.studies.speed": "bench"}  # modules and the extra that they need
+OPTIONAL = {
+    "companion.show.plots": "plots",
+    "companion.studies.contenders": "bench",
+}  # modules and the extra that they need
 HOUSE = set(
     ".ci .gitattributes .github .gitignore CONTRIBUTING.md LICENSE Makefile README.md _config.yml _toc.yml book "
     "companion conftest.py constraints.txt pyproject.toml tests".split()

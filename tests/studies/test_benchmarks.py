@@ -17,21 +17,18 @@ from typer.testing import CliRunner
 from companion.cli import app
 from companion.model.heads import BertForPreTraining
 from companion.pretraining.objectives import PreTrainingObjective
-from companion.studies import interleave, speed
-from companion.studies.interleave import WARM_UP, Stepper, step_in_turns
-from companion.studies.speed import (
+from companion.studies import cases, interleave, speed
+from companion.studies.cases import (
     FIRST_ORDINARY,
     PretrainingCase,
     Variant,
-    benchmark_pretraining,
-    comparisons,
-    measure_matrix_peak,
     model_flops,
-    pretraining_table,
     random_batches,
     tokens_per_row,
-    training_loop,
 )
+from companion.studies.contenders import training_loop
+from companion.studies.interleave import WARM_UP, Stepper, step_in_turns
+from companion.studies.speed import benchmark_pretraining, comparisons, measure_matrix_peak, pretraining_table
 from companion.support.devices import seed_everything
 
 FP32 = {"precisions": ("fp32",), "trainer_bf16": False}
@@ -316,7 +313,7 @@ def test_a_value_out_of_range_is_refused_by_name(changes: dict, message: str):
 
 
 def test_processor_time_of_a_gpu_is_refused(monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(speed, "best_device", lambda device: torch.device("cuda"))
+    monkeypatch.setattr(cases, "best_device", lambda device: torch.device("cuda"))
     with pytest.raises(ValueError, match="clock='cpu' does not see cuda; pass clock='wall'"):
         tiny(clock="cpu")
 
