@@ -65,6 +65,7 @@ class BertForPreTraining(BertWithHead):
     pooler = True
 
     def add_heads(self, config: BertConfig) -> None:
+        """Make the heads of both tasks."""
         self.mlm_head = MaskedLanguageHead(config)
         self.nsp_head = nn.Linear(config.hidden_size, 2)
 
@@ -111,6 +112,7 @@ class BertForMaskedLM(BertWithHead):
     """BERT that fills in blanks."""
 
     def add_heads(self, config: BertConfig) -> None:
+        """Make the head that scores words."""
         self.mlm_head = MaskedLanguageHead(config)
 
     def forward(
@@ -140,6 +142,7 @@ class BertForSequenceClassification(BertWithHead):
     pooler = True
 
     def add_heads(self, config: BertConfig) -> None:
+        """Make one output for each label."""
         self.dropout = classifier_dropout(config)
         self.classifier = nn.Linear(config.hidden_size, config.num_labels)
 
@@ -171,6 +174,7 @@ class BertForTokenClassification(BertWithHead):
     """A label for every token."""
 
     def add_heads(self, config: BertConfig) -> None:
+        """Make one output for each label."""
         self.dropout = classifier_dropout(config)
         self.classifier = nn.Linear(config.hidden_size, config.num_labels)
 
@@ -200,6 +204,7 @@ class BertForMultipleChoice(BertWithHead):
     pooler = True
 
     def add_heads(self, config: BertConfig) -> None:
+        """Make the one output that scores a choice."""
         self.dropout = classifier_dropout(config)
         self.classifier = nn.Linear(config.hidden_size, 1)
 
@@ -243,6 +248,7 @@ class BertForQuestionAnswering(BertWithHead):
         super().__init__(config.replace(num_labels=2))  # start and end; Transformers sizes its head by the config
 
     def add_heads(self, config: BertConfig) -> None:
+        """Make the outputs for start and end."""
         self.qa_outputs = nn.Linear(config.hidden_size, 2)
 
     def forward(

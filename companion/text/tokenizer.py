@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import operator
 from collections.abc import Iterable, Mapping, Sequence
-from functools import partial
 from pathlib import Path
 from typing import Any, Self
 
@@ -29,10 +28,10 @@ from companion.text.arguments import (
     checked_tensors,
     in_id_order,
 )
-from companion.text.encoding import build_backend, encode, joined, lengths
+from companion.text.encoding import Encoded, build_backend, encode, joined, lengths
 from companion.text.tokenizer_files import TOKENIZER, read_folder, write_folder
 from companion.text.vocabulary import CLS, MASK, PAD, SEP, SPECIAL_TOKENS, UNK, train_wordpiece
-from companion.text.windows import POSITIONS, Batch, Cutter, Padding, Truncation, as_tensors, padded
+from companion.text.windows import POSITIONS, Batch, Cutter, Padding, Truncation, Window, as_asked, padded
 from companion.text.wordpiece import join_pieces
 
 
@@ -347,20 +346,20 @@ class Tokenizer:
         first = encode(self._backend, texts, limit=limit, **options)
         second = None if pairs is None else encode(self._backend, pairs, limit=pair_limit, **options)
         windows = cutter.windows(lengths(first), lengths(second) if has_pairs else None)
-        rows = partial(joined, windows, first, second)
-        columns = {"input_ids": rows("ids", self.cls_id, self.sep_id)}
-        columns["attention_mask"] = [[1] * len(row) for row in columns["input_ids"]]
-        columns["token_type_ids"] = [window.segments() for window in windows]
+        columns = self._model_inputs(windows, first, second)
         if return_offsets:
-            columns["offsets"] = rows("offsets", (0, 0), (0, 0))
+            columns["offsets"] = joined(windows, first, second, "offsets", (0, 0), (0, 0))
         if return_word_ids:
-            columns["word_ids"] = rows("word_ids", -1, -1)
+            columns["word_ids"] = joined(windows, first, second, "word_ids", -1, -1)
         if return_special_tokens_mask:
             columns["special_tokens_mask"] = [window.special_tokens() for window in windows]
         batch = padded(columns, padding, max_length, multiple, self.pad_id)
         if return_overflow:
             batch["overflow_to_sample"] = [window.row for window in windows]
-        if kind is None:
-            return batch
-        tensors = as_tensors(batch)
-        return tensors if kind == "pt" else {name: column.numpy() for name, column in tensors.items()}
+        return as_asked(batch, kind)
+
+    def _model_inputs(self, windows: list[Window], first: list[Encoded], second: list[Encoded] | None) -> Batch:
+        """Return the three inputs of a model, one list of numbers per row, not padded."""
+        ids = joined(windows, first, second, "ids", self.cls_id, self.sep_id)
+        segments = [window.segments() for window in windows]
+        return {"input_ids": ids, "attention_mask": [[1] * len(row) for row in ids], "token_type_ids": segments}

@@ -136,6 +136,14 @@ def padded(columns: Batch, padding: Padding, max_length: int, multiple: int, pad
     return {name: [row + [fill.get(name, 0)] * (width - len(row)) for row in rows] for name, rows in columns.items()}
 
 
+def as_asked(batch: Batch, kind: str | None) -> Batch:
+    """Return the columns as lists (None), tensors ("pt") or arrays ("np")."""
+    if kind is None:
+        return batch
+    tensors = as_tensors(batch)
+    return tensors if kind == "pt" else {name: column.numpy() for name, column in tensors.items()}
+
+
 def as_tensors(batch: Batch) -> dict[str, Tensor]:
     """Return the columns as int64 tensors, (rows, tokens), which need rows of one length."""
     lengths = {len(row) for row in batch["input_ids"]}
