@@ -53,4 +53,5 @@ class Dropout(nn.Module):
         return dropout(values, self.p, self.training)
 
     def extra_repr(self) -> str:
+        """Return what `print` shows between the brackets."""
         return f"p={self.p}"

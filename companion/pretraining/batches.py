@@ -54,6 +54,7 @@ class PhaseBatches(Dataset):
 
     @property
     def steps_per_epoch(self) -> int:
+        """Batches in one pass over the pairs."""
         return self.masked.steps_per_epoch
 
     def __getitem__(self, number: int) -> Batch:

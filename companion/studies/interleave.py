@@ -119,6 +119,7 @@ def step_in_turns(
 
 
 def seconds_of(action: Callable[[], Any], clock: Callable[[], float], device: torch.device | None) -> float:
+    """Return the seconds that `action` takes by `clock`, the work that it starts on `device` included."""
     began = clock()
     action()
     if device is not None and device.type != "cpu":

@@ -92,17 +92,21 @@ class Run:
 
     @property
     def device(self) -> torch.device:
+        """Where the model is trained."""
         return self.accelerator.device
 
     @property
     def batches_per_step(self) -> int:
+        """Batches that all processes together take in a step."""
         return self.settings.accumulation * self.accelerator.num_processes
 
     @property
     def is_last(self) -> bool:
+        """Whether the last step is done."""
         return self.history.step >= self.settings.steps
 
     def due(self, every: int) -> bool:
+        """Return whether something is done after this step that is done `every` so many; 0 means never."""
         return bool(every) and self.history.step % every == 0
 
     def loop(self, bar: Any, validate: Callable | None, on_step: OnStep | None, stopped: threading.Event) -> None:
@@ -173,6 +177,7 @@ class Run:
         return {name: value / per[name] for name, value in self.total(parts).items()}
 
     def clip(self) -> Tensor | None:
+        """Scale the gradient down to `max_grad_norm`; return its norm before, None where it is not limited."""
         if self.settings.max_grad_norm is None:
             return None
         return self.accelerator.clip_grad_norm_(self.trained, self.settings.max_grad_norm)
@@ -219,6 +224,7 @@ class Run:
         return read_batches(self.batches, numbers, workers=self.settings.workers, pin_memory=on_gpu)
 
     def to_device(self, batch: Batch) -> dict[str, Tensor]:
+        """Return the batch where the model is trained."""
         return {name: value.to(self.device, non_blocking=True) for name, value in batch.items()}
 
     def log(self, measured: Mapping[str, Any], bar: Any) -> None:
@@ -237,6 +243,7 @@ class Run:
         self.record(record)
 
     def record(self, values: Mapping[str, float]) -> None:
+        """Append values to the history, under the number of the step, and pass them to the trackers."""
         values = {name: float(value) for name, value in values.items()}  # NumPy's numbers do not go into JSON
         row = {"step": self.history.step, **values, "seconds": round(self.history.seconds, 3)}
         self.history.records.append(row)
@@ -245,6 +252,7 @@ class Run:
                 self.accelerator.log({k: v for k, v in row.items() if k != "step"}, step=self.history.step)
 
     def validate(self, validate: Callable | None) -> None:
+        """Record what `validate` says of the model, or of the average of its weights."""
         if validate is None:
             return
         self.check_finite()
@@ -267,6 +275,7 @@ class Run:
 
     @contextmanager
     def progress_bar(self, shown: bool) -> Iterator[Any]:
+        """Yield a bar that stands at the step of the history; only the main process shows one."""
         from tqdm.auto import tqdm
 
         shown = shown and self.accelerator.is_main_process
@@ -297,12 +306,15 @@ class Run:
             self.history = History(found["records"], found["step"], found["seconds"])
 
     def unwrap_weights(self, models: list[nn.Module], weights: list[dict[str, Tensor]], folder: str) -> None:
+        """Save the model under its own names, not those of the wrappers around it."""
         weights[:] = [self.bare.state_dict() for _ in weights]
 
     def unwrap_models(self, models: list[nn.Module], folder: str) -> None:
+        """Load into the model itself, as `unwrap_weights` saved it."""
         models[:] = [self.bare for _ in models]
 
     def finish_trackers(self) -> None:
+        """Let the trackers write what they still hold."""
         with self.isolation.section():
             for tracker in self.accelerator.trackers:  # `end_training` would also part the processes from each other
                 tracker.finish()
