@@ -44,6 +44,7 @@ TRAINING = {
     "schedule": "How the learning rate falls: linear, cosine, trapezoid or constant.",
     "warmup_share": "Share of the steps over which the learning rate rises.",
     "decay_share": "Share of the steps over which it falls, with --schedule trapezoid.",
+    "optimizer": "adamw, or muon for the matrices between hidden layers.",
     "weight_decay": "Pull of the weight matrices towards zero.",
     "max_grad_norm": "Scale gradients down to this norm.",
     "ema_decay": "Keep a moving average of the weights with this decay, such as 0.999.",
@@ -59,7 +60,6 @@ TRAINING = {
 DEFAULTS = {"steps": 10_000, "learning_rate": 8e-4, "warmup_share": 0.05, "betas": (0.9, 0.98)}
 DEFAULTS |= {"precision": "auto", "save_every": 500, "validate_every": 1000}
 SPELLED = {"masking_probability": "--masking"}  # a shorter name beside the option's own
-HELP = "Pre-train a BERT from text; --resume goes on with a run that was stopped."
 FOLDER = "Folder of the run: vocabulary, prepared text, checkpoint, log, model and record."
 SOURCE = (
     "Text files, folders or patterns, python-docs (the docstrings of the Python packages installed here), or "
@@ -166,9 +166,8 @@ def _register() -> None:
     own = [one.replace(annotation=hints[one.name], kind=one.KEYWORD_ONLY) for one in own]
     pretrain.__signature__ = inspect.Signature([*own, *_parameters()])  # type: ignore[attr-defined]
     example = "companion pretrain python-docs --output runs/docs --model tiny --steps 300 --limit 5000000"
-    app.command(
-        short_help="Pre-train a BERT from text, or go on with a run.", help=HELP, epilog=f"Example:  {example}"
-    )(pretrain)
+    summary = "Pre-train a BERT from text, or go on with a run."
+    app.command(short_help=summary, epilog=f"Example:  {example}")(pretrain)
 
 
 _register()

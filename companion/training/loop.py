@@ -70,7 +70,7 @@ def train(
         ends there, as it does after its last step.
     groups : sequence of dict, optional
         Parameter groups for the optimiser in place of `parameter_groups`; `lr_scale` in one scales its learning rate.
-        The other parameters are frozen while the model is trained.
+        The other parameters are frozen while the model is trained. They are AdamW's.
     identity : mapping, optional
         What else the run is made of, such as its data: values that JSON can hold. A checkpoint of a run with another
         identity is refused.
@@ -98,6 +98,8 @@ def train(
         is given without `resume`, there are too few batches, or nothing is to be trained.
     """
     folder = None if folder is None else Path(folder)
+    if groups is not None and settings.optimizer != "adamw":
+        raise ValueError(f"optimizer={settings.optimizer!r} chooses its own groups; leave groups out, or take 'adamw'")
     check_objective(objective)
     check_batches(
         batches, settings.steps * settings.accumulation * process_count(), workers=settings.workers, resume=resume
@@ -105,7 +107,7 @@ def train(
     best_device(settings.device)
     check_folder(folder, resume)
     trackers = tracker_names(trackers, folder)
-    with trained_only(model, groups, settings.weight_decay) as groups:
+    with trained_only(model, groups, settings) as groups:
         run = Run(model, batches, objective, settings, groups, folder, identity or {}, trackers)
         if resume and folder is not None:
             run.load(folder)

@@ -9,6 +9,7 @@ from typing import Any
 from companion.support.require import boolean, choice, integer, number, require
 
 PRECISIONS = (None, "auto", "fp32", "bf16", "fp16")
+OPTIMIZERS = ("adamw", "muon")
 SCHEDULES = ("linear", "cosine", "trapezoid", "constant")
 
 
@@ -27,6 +28,9 @@ class TrainingSettings:
         last `decay_share` of the steps (so that a run can be lengthened); or a plateau for good.
     warmup_share, decay_share : float
         Shares of `steps`, in [0, 1].
+    optimizer : {"adamw", "muon"}
+        Muon (Jordan 2024) makes the update of every matrix between hidden layers orthogonal; AdamW changes the rest.
+        It needs PyTorch 2.9.
     weight_decay : float
         Decoupled (Loshchilov and Hutter 2019), on weight matrices and embeddings; never on biases and LayerNorm.
     betas, eps : (float, float), float
@@ -62,6 +66,7 @@ class TrainingSettings:
     schedule: str = "linear"
     warmup_share: float = 0.1
     decay_share: float = 0.2
+    optimizer: str = "adamw"
     weight_decay: float = 0.01
     betas: tuple[float, float] = (0.9, 0.999)
     eps: float = 1e-8
@@ -94,6 +99,7 @@ class TrainingSettings:
         self._set("betas", _betas(self.betas))
         self._set("compile", boolean("compile", self.compile))
         choice("schedule", self.schedule, SCHEDULES)
+        choice("optimizer", self.optimizer, OPTIMIZERS)
         choice("precision", self.precision, PRECISIONS)
         if self.device is not None:
             from companion.support.devices import device_named  # brings PyTorch, which settings alone do not need

@@ -348,9 +348,11 @@ def test_every_setting_has_an_option_or_is_set_by_file_alone():
         assert line in output
 
 
-def test_the_list_of_commands_is_not_truncated():
-    lines = [line for line in run("--help").output.splitlines() if line.startswith("  pretrain")]
-    assert len(lines) == 1 and "..." not in lines[0]
+@pytest.mark.parametrize("group", [[], ["bench"]], ids=["companion", "companion bench"])
+def test_the_summaries_in_the_list_of_commands_are_whole(group):
+    output = run(*group, "--help").output
+    assert "..." not in output.split("Commands:")[1]
+    assert "  pretrain" in output
 
 
 def test_finetune_and_predict_on_a_folder_of_json_lines(text, tmp_path, finished):
