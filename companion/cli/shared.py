@@ -2,38 +2,21 @@
 
 from __future__ import annotations
 
-import inspect
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from typing import Annotated, Any, TypeVar
+from typing import Annotated
 
 import typer
 
-Command = TypeVar("Command", bound=Callable[..., Any])
-
-
-class Commands(typer.Typer):
-    """Commands whose summaries stand whole in the list of commands; typer cuts what it takes from a docstring."""
-
-    def command(self, name: str | None = None, **options: Any) -> Callable[[Command], Command]:
-        """Register a function as a command, as `typer.Typer.command` does."""
-
-        def register(function: Command) -> Command:
-            summary = " ".join(inspect.cleandoc(function.__doc__ or "").split("\n\n")[0].split())
-            return super(Commands, self).command(name, **{"short_help": summary, **options})(function)
-
-        return register
-
-
-app = Commands(
+app = typer.Typer(
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
     help="BERT from the ground up: pre-train, fine-tune and use it.",
 )
-bench = Commands(no_args_is_help=True, rich_markup_mode=None)
+bench = typer.Typer(no_args_is_help=True, rich_markup_mode=None)
 app.add_typer(bench, name="bench", help="Measure: speed beside Transformers, and what settings matter.")
 Model = Annotated[str, typer.Option(help="A bundled name (mini), a folder, or a hub id.")]
 Device = Annotated[str | None, typer.Option(help="cuda, mps or cpu; the best there is by default.")]
