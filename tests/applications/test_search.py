@@ -13,7 +13,7 @@ import companion.data.labelled
 from companion.applications.fill import fill_mask
 from companion.applications.search.engine import SearchEngine
 from companion.applications.search.ranking import fuse, ranks, recall, reciprocal_rank
-from companion.applications.search.tune import ContrastiveObjective, PairBatches, contrastive_loss, tune
+from companion.applications.search.tune import ContrastiveBatches, ContrastiveObjective, contrastive_loss, tune
 from companion.applications.search.vectors import embed, normalise, pool
 from companion.config import BertConfig
 from companion.data.labelled import load_dataset
@@ -49,14 +49,14 @@ def test_pooling_by_hand():
     assert pool(hidden, mask, "mean").tolist() == [[2.0, 2.0]]
     assert pool(hidden, mask, "max").tolist() == [[3.0, 5.0]]
     assert pool(hidden, mask, "cls").tolist() == [[1.0, 5.0]]
-    with pytest.raises(ValueError, match="how='sum' is unknown; choose one of mean, cls, max"):
+    with pytest.raises(ValueError, match="pooling='sum' is not allowed; it must be one of 'mean', 'cls', 'max'"):
         pool(hidden, mask, "sum")
 
 
-@pytest.mark.parametrize("how", ["mean", "cls", "max"])
-def test_a_vector_does_not_depend_on_the_other_texts(parts, how):
-    together = embed(TEXTS, *parts, how=how, batch_size=3)
-    alone = np.concatenate([embed([text], *parts, how=how) for text in TEXTS])
+@pytest.mark.parametrize("pooling", ["mean", "cls", "max"])
+def test_a_vector_does_not_depend_on_the_other_texts(parts, pooling):
+    together = embed(TEXTS, *parts, pooling=pooling, batch_size=3)
+    alone = np.concatenate([embed([text], *parts, pooling=pooling) for text in TEXTS])
     np.testing.assert_allclose(together, alone, atol=1e-5)
 
 
@@ -83,11 +83,11 @@ def test_an_empty_collection_is_refused(folder):
 
 
 def test_an_engine_comes_back_from_disk_as_it_was(folder, tmp_path):
-    engine = SearchEngine(TEXTS, folder, how="max")
+    engine = SearchEngine(TEXTS, folder, pooling="max")
     engine.save(tmp_path / "engine")
     engine.save(tmp_path / "engine")  # takes the place of the one before
     again = SearchEngine.load(tmp_path / "engine")
-    assert (again.texts, again.how) == (TEXTS, "max")
+    assert (again.texts, again.pooling) == (TEXTS, "max")
     np.testing.assert_array_equal(again.vectors, engine.vectors)
     assert again.search("a red dog") == engine.search("a red dog")
 
@@ -226,7 +226,9 @@ PAIRS = [
 
 
 def test_pairs_that_share_a_side_never_meet_and_a_batch_depends_on_its_number_alone(parts):
-    batches, again = (PairBatches([*PAIRS, ("blue", "the blue fog")], parts[1], batch_size=2, seed=1) for _ in range(2))
+    batches, again = (
+        ContrastiveBatches([*PAIRS, ("blue", "the blue fog")], parts[1], batch_size=2, seed=1) for _ in range(2)
+    )
     assert (len(batches.sides[0]), batches.steps_per_epoch) == (4, 2)
     for epoch in range(3):
         rows = np.concatenate([batches.rows_of(2 * epoch + place) for place in (0, 1)])
@@ -241,12 +243,12 @@ def test_pairs_that_share_a_side_never_meet_and_a_batch_depends_on_its_number_al
 @pytest.mark.parametrize(("pairs", "batch_size"), [(PAIRS[1:3], 8), (PAIRS, 1), ([], 8)])
 def test_without_wrong_answers_there_is_nothing_to_learn(parts, pairs, batch_size):
     with pytest.raises(ValueError, match=f"batch_size={batch_size} with . different pairs leaves no wrong answers"):
-        PairBatches(pairs, parts[1], batch_size=batch_size)
+        ContrastiveBatches(pairs, parts[1], batch_size=batch_size)
 
 
 def test_the_objective_is_the_loss_of_the_pooled_vectors(parts):
     model, tokenizer = parts
-    batch = PairBatches(PAIRS, tokenizer, batch_size=3)[0]
+    batch = ContrastiveBatches(PAIRS, tokenizer, batch_size=3)[0]
     objective = ContrastiveObjective("cls", scale=5.0)
     sums, counts = objective.sums(model, batch), objective.counts(batch)
     hidden = [model(batch[f"{side}_ids"], batch[f"{side}_mask"]).last_hidden_state for side in ("question", "text")]
@@ -274,8 +276,8 @@ def test_tuning_gives_the_same_encoder_twice_and_leaves_the_generators_of_the_ca
         models.append(tune(PAIRS, folder, steps=3, batch_size=2, seed=3)[0])
         assert torch.equal(torch.get_rng_state(), state)
     assert all(torch.equal(a, b) for a, b in zip(*(model.parameters() for model in models), strict=True))
-    with pytest.raises(ValueError, match="how='sum' is unknown"):
-        tune(PAIRS, folder, how="sum", steps=1)
+    with pytest.raises(ValueError, match="pooling='sum' is not allowed"):
+        tune(PAIRS, folder, pooling="sum", steps=1)
 
 
 def test_fill_mask_returns_the_likeliest_tokens_of_every_mask(folder):

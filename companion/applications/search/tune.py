@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -11,11 +11,14 @@ from torch import Tensor
 from torch.nn import functional as F
 from torch.utils.data import Dataset
 
-from companion.applications.search.vectors import pool
+from companion.applications.search.vectors import POOLINGS, pool
 from companion.data.questions import Pair
 from companion.finetuning.new_head import default_learning_rate
+from companion.finetuning.texts import read_texts
 from companion.model.encoder import BertModel
+from companion.support.containers import as_list
 from companion.support.devices import generators_kept, seed_everything
+from companion.support.require import choice, integer, shortened
 from companion.text.tokenizer import Tokenizer
 from companion.training.batching import pad_rows
 from companion.training.loop import History, train
@@ -46,7 +49,7 @@ class ContrastiveObjective:
 
     Parameters
     ----------
-    how : {"mean", "cls", "max"}
+    pooling : {"mean", "cls", "max"}
         As in `pool`.
     scale : float
         As in `contrastive_loss`.
@@ -54,8 +57,8 @@ class ContrastiveObjective:
 
     leaves_unused = True  # the pooler
 
-    def __init__(self, how: str = "mean", scale: float = 20.0) -> None:
-        self.how, self.scale = how, scale
+    def __init__(self, pooling: str = "mean", scale: float = 20.0) -> None:
+        self.pooling, self.scale = pooling, scale
 
     def counts(self, batch: Batch) -> dict[str, Tensor]:
         """Return the number of pairs."""
@@ -68,22 +71,24 @@ class ContrastiveObjective:
 
     def _vectors(self, model: BertModel, batch: Batch, side: str) -> Tensor:
         ids, mask = batch[f"{side}_ids"], batch[f"{side}_mask"]
-        return pool(model(ids, mask).last_hidden_state.float(), mask, self.how)
+        return pool(model(ids, mask).last_hidden_state.float(), mask, self.pooling)
 
 
-class PairBatches(Dataset):
+class ContrastiveBatches(Dataset):
     """Shuffled batches of pairs, each looked up by its number, as `companion.training.loop.train` wants them.
 
     Every epoch has an order of its own; the pairs that do not fill a last batch wait for the next one.
 
     Parameters
     ----------
-    pairs : sequence of (str, str)
+    pairs : iterable of (str, str)
         A pair whose question or text occurred before is left out: in one batch with the other it would be taught as
         a wrong answer.
     tokenizer : Tokenizer
-    batch_size, max_length : int
-        Pairs a batch, tokens a text.
+    batch_size : int
+        Pairs per batch.
+    max_length : int, optional
+        Tokens per text. None is 64, or the positions of a model that has fewer.
     seed : int
         Seeds the order.
 
@@ -94,9 +99,15 @@ class PairBatches(Dataset):
     """
 
     def __init__(
-        self, pairs: Sequence[Pair], tokenizer: Tokenizer, batch_size: int = 64, max_length: int = 64, seed: int = 0
+        self,
+        pairs: Iterable[Pair],
+        tokenizer: Tokenizer,
+        batch_size: int = 64,
+        max_length: int | None = None,
+        seed: int = 0,
     ) -> None:
-        pairs = _different(pairs)
+        pairs = _different(_as_pairs(pairs))
+        batch_size = integer("batch_size", batch_size, 1)
         if len(pairs) < 2 or batch_size < 2:
             raise ValueError(
                 f"batch_size={batch_size} with {len(pairs)} different pairs leaves no wrong answers to tell apart; "
@@ -104,7 +115,9 @@ class PairBatches(Dataset):
             )
         self.pad_id, self.seed = tokenizer.pad_id, seed
         self.batch_size = min(batch_size, len(pairs))
+        max_length = min(64, tokenizer.max_length) if max_length is None else max_length
         options = {"max_length": max_length, "padding": False, "return_tensors": False}
+        self._epoch: tuple[int, np.ndarray] = (-1, np.empty(0))
         self.sides = [tokenizer(list(side), **options)["input_ids"] for side in zip(*pairs, strict=True)]
 
     @property
@@ -114,9 +127,10 @@ class PairBatches(Dataset):
 
     def rows_of(self, number: int) -> np.ndarray:
         """Return the indices of the pairs that make up batch `number`, counted over all epochs."""
-        epoch, place = divmod(number, self.steps_per_epoch)
-        order = np.random.default_rng([self.seed, epoch]).permutation(len(self.sides[0]))
-        return order[place * self.batch_size : (place + 1) * self.batch_size]
+        epoch, position = divmod(number, self.steps_per_epoch)
+        if self._epoch[0] != epoch:
+            self._epoch = (epoch, np.random.default_rng([self.seed, epoch]).permutation(len(self.sides[0])))
+        return self._epoch[1][position * self.batch_size : (position + 1) * self.batch_size]
 
     def __getitem__(self, number: int) -> dict[str, Tensor]:
         rows, batch = self.rows_of(number), {}
@@ -128,13 +142,13 @@ class PairBatches(Dataset):
 
 
 def tune(
-    pairs: Sequence[Pair],
+    pairs: Iterable[Pair],
     name: str | Path = "mini",
     *,
-    how: str = "mean",
+    pooling: str = "mean",
     steps: int | None = None,
     batch_size: int = 64,
-    max_length: int = 64,
+    max_length: int | None = None,
     learning_rate: float | None = None,
     scale: float = 20.0,
     seed: int = 0,
@@ -146,16 +160,18 @@ def tune(
 
     Parameters
     ----------
-    pairs : sequence of (str, str)
+    pairs : iterable of (str, str)
         Questions, or something like them, with the texts that answer them; see `docstring_pairs`.
     name : str or Path
         Checkpoint to begin with, as in `BertModel.from_pretrained`.
-    how : {"mean", "cls", "max"}
+    pooling : {"mean", "cls", "max"}
         As in `pool`. Search with the same.
     steps : int, optional
         None goes through the pairs once.
-    batch_size, max_length : int
-        Pairs a step, of which each serves all others as a wrong answer; tokens a text.
+    batch_size : int
+        Pairs per step, of which each serves all others as a wrong answer.
+    max_length : int, optional
+        Tokens per text. None is 64, or the positions of a model that has fewer.
     learning_rate : float, optional
         None is that of `companion.finetuning.new_head.default_learning_rate`.
     scale : float
@@ -174,23 +190,43 @@ def tune(
 
     Raises
     ------
+    TypeError
+        If an item is no pair of str; names its index.
     ValueError
-        If there are fewer than two different pairs, or `how` is unknown.
+        If there are fewer than two different pairs, or `pooling` is unknown.
     """
-    batches = PairBatches(pairs, Tokenizer.from_pretrained(name), batch_size, max_length, seed)
+    choice("pooling", pooling, POOLINGS)
+    batches = ContrastiveBatches(pairs, Tokenizer.from_pretrained(name), batch_size, max_length, seed)
     with generators_kept():
         seed_everything(seed)  # for parts that the checkpoint may not have, such as the pooler
         model = BertModel.from_pretrained(name)
     settings = TrainingSettings(
         steps=batches.steps_per_epoch if steps is None else steps,
-        learning_rate=learning_rate or default_learning_rate(model.config.hidden_size),
+        learning_rate=default_learning_rate(model.config.hidden_size) if learning_rate is None else learning_rate,
         seed=seed,
         device=device,
         precision=precision,
         log_every=1,
     )
-    history = train(model, batches, ContrastiveObjective(how, scale), settings, progress=progress)
+    history = train(model, batches, ContrastiveObjective(pooling, scale), settings, progress=progress)
     return model, history
+
+
+def _as_pairs(pairs: Iterable[Pair]) -> list[Pair]:
+    """Return pairs from any container.
+
+    Raises
+    ------
+    TypeError
+        If an item is no pair of str; names its index.
+    """
+    items = as_list("pairs", pairs)
+    items = read_texts("pairs", items) if items else []
+    if items and isinstance(items[0], str):
+        raise TypeError(
+            f"pairs[0]={shortened(items[0])} is one str; each item must be a pair of a question and its text"
+        )
+    return items
 
 
 def _different(pairs: Sequence[Pair]) -> list[Pair]:

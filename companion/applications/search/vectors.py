@@ -2,21 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
-from tqdm.auto import tqdm
 
 from companion.model.encoder import BertModel
-from companion.support.devices import autocast, precision_for
+from companion.support.containers import as_texts
+from companion.support.require import choice
 from companion.text.tokenizer import Tokenizer
+from companion.training.inference import predict_rows
 
 POOLINGS = ("mean", "cls", "max")
 
 
-def pool(hidden: Tensor, attention_mask: Tensor, how: str = "mean") -> Tensor:
+def pool(hidden: Tensor, attention_mask: Tensor, pooling: str = "mean") -> Tensor:
     """Make one vector of a text's token vectors, passing over padding (Reimers and Gurevych 2019, section 3).
 
     Parameters
@@ -24,7 +26,7 @@ def pool(hidden: Tensor, attention_mask: Tensor, how: str = "mean") -> Tensor:
     hidden : Tensor, float, (batch, tokens, hidden)
     attention_mask : Tensor, (batch, tokens)
         1 for tokens, 0 for padding.
-    how : {"mean", "cls", "max"}
+    pooling : {"mean", "cls", "max"}
         The average of the tokens, the vector of `[CLS]`, or the largest value in every dimension.
 
     Returns
@@ -34,60 +36,69 @@ def pool(hidden: Tensor, attention_mask: Tensor, how: str = "mean") -> Tensor:
     Raises
     ------
     ValueError
-        If `how` is none of these.
+        If `pooling` is none of these.
     """
-    if how not in POOLINGS:
-        raise ValueError(f"how={how!r} is unknown; choose one of {', '.join(POOLINGS)}")
-    if how == "cls":
+    choice("pooling", pooling, POOLINGS)
+    if pooling == "cls":
         return hidden[:, 0]
     is_token = attention_mask.bool()[..., None]  # (batch, tokens, 1)
-    if how == "max":
+    if pooling == "max":
         return hidden.masked_fill(~is_token, torch.finfo(hidden.dtype).min).amax(1)
     return (hidden * is_token).sum(1) / is_token.sum(1).clamp(min=1)
 
 
-@torch.inference_mode()
 def embed(
-    texts: Sequence[str],
+    texts: Iterable[str],
     model: BertModel,
     tokenizer: Tokenizer,
     *,
-    how: str = "mean",
+    pooling: str = "mean",
     batch_size: int = 32,
-    max_length: int = 128,
+    max_length: int | None = None,
     precision: str | None = None,
     progress: bool = False,
 ) -> np.ndarray:
-    """Return one vector a text, (texts, hidden), fp32, on the device of the model.
-
-    Texts are sorted by length first, so that little is padded, and returned in the order they came in.
+    """Return one vector per text, (texts, hidden), fp32, computed on the device of the model, in evaluation mode.
 
     Parameters
     ----------
-    texts : sequence of str
+    texts : iterable of str
+        In any container that `companion.support.containers.as_texts` reads; none gives an array of no rows.
     model : BertModel
-        In evaluation mode.
+        Is left in its mode and on its device.
     tokenizer : Tokenizer
-    how : {"mean", "cls", "max"}
+    pooling : {"mean", "cls", "max"}
         As in `pool`.
-    batch_size, max_length : int
-        Texts a batch, tokens a text; what is longer is cut off.
+    batch_size : int
+        Texts that go through the model together.
+    max_length : int, optional
+        Tokens per text; longer ones are truncated. None is 128, or the positions of a model that has fewer.
     precision : str, optional
         As in `companion.support.devices.precision_for`.
     progress : bool
         Show a progress bar.
+
+    Raises
+    ------
+    TypeError
+        If `texts` is one str, or an item is missing or no str; names its index.
+    ValueError
+        If an option is out of range.
     """
-    device = next(model.parameters()).device
-    order = np.argsort([len(text) for text in texts], kind="stable")
-    vectors = np.zeros((len(texts), model.config.hidden_size), dtype=np.float32)
-    with autocast(device, precision_for(device, precision)):
-        for start in tqdm(range(0, len(texts), batch_size), disable=not progress, unit="batch"):
-            rows = order[start : start + batch_size]
-            batch = tokenizer([texts[row] for row in rows], max_length=max_length)
-            batch = {name: ids.to(device) for name, ids in batch.items()}
-            hidden = model(**batch).last_hidden_state.float()
-            vectors[rows] = pool(hidden, batch["attention_mask"], how).cpu().numpy()
-    return vectors
+    choice("pooling", pooling, POOLINGS)
+    items = as_texts("texts", texts)
+    if not items:
+        return np.zeros((0, model.config.hidden_size), dtype=np.float32)
+    if max_length is None:
+        max_length = min(128, model.config.max_position_embeddings, tokenizer.max_length)
+
+    def pooled(output: Any, batch: dict[str, Tensor]) -> Tensor:
+        ids = batch["input_ids"]
+        return pool(output.last_hidden_state.float(), batch.get("attention_mask", torch.ones_like(ids)), pooling)
+
+    rows = tokenizer(items, max_length=max_length, padding=False, return_tensors=False)
+    options = {"batch_size": batch_size, "pad_id": tokenizer.pad_id, "precision": precision, "progress": progress}
+    return predict_rows(model, {"input_ids": rows["input_ids"]}, take=pooled, **options).numpy()
 
 
 def normalise(vectors: np.ndarray) -> np.ndarray:
