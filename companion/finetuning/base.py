@@ -145,6 +145,8 @@ class FineTuned(BaseEstimator):
         KeyboardInterrupt
             If the training was stopped; the estimator is then as it was before.
         """
+        if y is None:
+            raise ValueError(f"{type(self).__name__} requires y to be passed, but the target y is None; pass labels")
         seed = self._check_parameters()
         items = self._read("X", X)
         targets = self._targets(y, len(items)).weighted(sample_weight, len(items))

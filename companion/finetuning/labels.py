@@ -63,7 +63,7 @@ def as_labels(labels: Any, count: int | None, name: str = "y") -> list[Any]:
     """
     flat = one_column(labels)
     if flat is not labels:
-        message = f"{name} is a column vector of the shape {tuple(labels.shape)}; pass {name}.ravel()"
+        message = f"A column-vector {name} was passed when a 1d array was expected; pass {name}.ravel()"
         warnings.warn(message, DataConversionWarning, stacklevel=4)
     items = as_list(name, flat)
     if count is not None and len(items) != count:
@@ -180,7 +180,7 @@ def checked_labels(items: list[Any], name: str) -> list[Any]:
         if isinstance(label, str) != text:
             raise TypeError(f"{name} mixes str and numbers ({items[0]!r}, {name}[{index}]={label!r}); use one of them")
         if isinstance(label, float) and not label.is_integer():
-            raise ValueError(f"{name}[{index}]={label!r} is no class; use whole numbers, or a TextRegressor")
+            raise ValueError(f"{name}[{index}]={label!r} is a continuous number, no class; use a TextRegressor")
     return items
 
 

@@ -68,7 +68,9 @@ class TextRegressor(RegressorMixin, FineTuned):
         if learned is None:
             learned = {"mean_": float(numbers.mean()), "deviation_": float(numbers.std())}
         if learned["deviation_"] == 0:
-            raise ValueError(f"y holds {numbers[0]:g} only; a regressor needs at least two different numbers")
+            raise ValueError(
+                f"y holds {numbers[0]:g} only, as one sample would; a regressor needs at least two different numbers"
+            )
         scaled = ((numbers - learned["mean_"]) / learned["deviation_"]).astype(np.float32)
         return Targets({"labels": scaled}, {"num_labels": 1, "labels": (), "problem_type": REGRESSION}, learned)
 

@@ -57,7 +57,7 @@ class Targets:
             return self
         weights = np.ones(count) if sample_weight is None else _read_weights(sample_weight, count)
         weights = weights if self.weights is None else weights * self.weights
-        require("sample_weight", sample_weight, weights.sum() > 0, "above 0 for at least one text")
+        require("sample_weight", sample_weight, weights.sum() > 0, "above zero for at least one text")
         return replace(self, weights=(weights / weights.mean()).astype(np.float32))
 
 

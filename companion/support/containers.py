@@ -28,6 +28,8 @@ def as_list(name: str, values: Any) -> list[Any]:
         raise TypeError(
             f"{name}={shortened(values)} is one {type(values).__name__}; pass a list, also of one item: [item]"
         )
+    if not isinstance(values, Iterable) and hasattr(values, "__array__"):
+        values = values.__array__()
     if isinstance(values, Mapping) or not (isinstance(values, Iterable) or hasattr(values, "tolist")):
         raise TypeError(f"{name} is of type {type(values).__name__}; pass a list, an array, a Series or a column")
     if isinstance(values, set | frozenset):

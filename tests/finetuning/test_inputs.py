@@ -141,7 +141,7 @@ def test_labels_come_in_every_usual_container(name: str):
 def test_a_column_vector_of_labels_is_flattened_with_the_warning_of_scikit_learn(tiny: Path, kind):
     texts, _ = keyword_texts(12)
     expected = quick(tiny).fit(texts, [3, 1] * 6)
-    with pytest.warns(DataConversionWarning, match=r"column vector of the shape \(12, 1\)"):
+    with pytest.warns(DataConversionWarning, match="A column-vector y was passed when a 1d array was expected"):
         found = quick(tiny).fit(texts, kind([[3], [1]] * 6))
     assert found.classes_.tolist() == [1, 3] and found.multilabel_ is None
     np.testing.assert_array_equal(found.predict_proba(texts), expected.predict_proba(texts))
@@ -172,12 +172,12 @@ def test_a_column_vector_of_labels_is_flattened_with_the_warning_of_scikit_learn
         (["a", "b"], pd.Series([pd.Timestamp(0), pd.NaT]), ValueError, r"y\[1\]=NaT is missing"),
         (["a", "b"], pd.Series([1, None], dtype="Int64"), ValueError, r"y\[1\]=<NA> is missing"),
         (["a", "b"], np.array([1.0, np.nan]), ValueError, r"y\[1\]=nan is missing"),
-        (["a", "b"], [0.5, 1.0], ValueError, r"y\[0\]=0.5 is no class; use whole numbers, or a TextRegressor"),
+        (["a", "b"], [0.5, 1.0], ValueError, r"y\[0\]=0.5 is a continuous number, no class; use a TextRegressor"),
         (["a", "b"], ["x", 1], TypeError, r"y mixes str and numbers \('x', y\[1\]=1\)"),
         (["a", "b"], [object(), 1], TypeError, r"y\[0\]=<object .* a label is a str, int or bool"),
         (["a", "b"], "xy", TypeError, "y='xy' is one str"),
         (["a", "b"], {0: "x", 1: "y"}, TypeError, "y is of type dict"),
-        (["a", "b"], None, TypeError, "y is of type NoneType"),
+        (["a", "b"], None, ValueError, "TextClassifier requires y to be passed, but the target y is None"),
     ],
 )
 def test_wrong_input_is_named(tiny: Path, texts, labels, error, message: str):

@@ -127,7 +127,7 @@ def test_search_and_cross_validation_take_it(tiny: Path):
         ([1.0, "2", 3.0], r"y\[1\]='2' is no finite number"),
         ([1.0, 2.0, float("nan")], r"y\[2\]=nan is missing"),
         ([1.0, None, 2.0], r"y\[1\]=None is missing"),
-        ([2.0, 2.0, 2.0], "y holds 2 only; a regressor needs at least two different numbers"),
+        ([2.0, 2.0, 2.0], "y holds 2 only, as one sample would; a regressor needs at least two different numbers"),
     ],
 )
 def test_wrong_labels_are_named_and_nothing_is_fitted(tiny: Path, labels, message: str):

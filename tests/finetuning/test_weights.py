@@ -76,7 +76,7 @@ def test_a_class_that_weighs_much_is_predicted_more(tiny: Path):
         ([1.0] * 7 + [-1.0], r"sample_weight\[7\]=-1.0 is not allowed"),
         ([1.0] * 7 + [float("nan")], r"sample_weight\[7\]=nan is not allowed"),
         ([1.0] * 7 + ["x"], r"sample_weight\[7\]='x' is not allowed"),
-        ([0.0] * 8, "above 0 for at least one text"),
+        ([0.0] * 8, "above zero for at least one text"),
     ],
 )
 def test_wrong_weights_are_named(tiny: Path, weights, message: str):
