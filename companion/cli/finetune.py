@@ -167,7 +167,7 @@ def new_estimator(options: Mapping[str, Any], card: Card | None, labels: Sequenc
 
 def check_labels(estimator: FineTuned, parts: Parts) -> None:
     """Raise an error for labels that could not be learned or scored, before anything is trained."""
-    targets = {}
+    targets: dict[str, Any] = {}
     for split, (texts, labels) in parts.items():
         try:
             targets[split] = estimator._targets(labels, len(texts), targets["train"].learned if targets else None)

@@ -84,7 +84,7 @@ def _items(
         return items
     if len(pair) != len(items):
         raise ValueError(f"--pair is given {len(pair)} times for {len(items)} texts; give it once for each")
-    return list(zip(items, (_readable(text, "--pair") for text in pair), strict=True))
+    return [(str(first), _readable(second, "--pair")) for first, second in zip(items, pair, strict=True)]
 
 
 def _from_file(file: Path, columns: list[str]) -> list[Item]:
@@ -115,7 +115,9 @@ def _lines(content: bytes, source: str) -> list[Item]:
         ) from None
     lines = [line for line in text.replace("\r\n", "\n").split("\n") if line.strip()]
     parts = [line.split("\t") for line in lines]
-    return [tuple(part) for part in parts] if parts and all(len(part) == 2 for part in parts) else lines
+    if parts and all(len(part) == 2 for part in parts):
+        return [(first, second) for first, second in parts]
+    return [*lines]
 
 
 def _readable(text: str, source: str) -> str:
@@ -140,7 +142,7 @@ def _fill(model: str, texts: Sequence[Item], count: int, device: str | None) -> 
     network = BertForMaskedLM.from_pretrained(model).to(best_device(device))
     tokenizer = Tokenizer.from_pretrained(model)
     for text in texts:
-        guesses = fill_mask(text, network, tokenizer, count)
+        guesses = fill_mask(str(text), network, tokenizer, count)
         yield {
             "text": text,
             "masks": [{guess.token: round(guess.probability, 4) for guess in mask} for mask in guesses],

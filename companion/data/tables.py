@@ -75,7 +75,8 @@ def _lines(path: Path) -> Iterator[str]:
 
 
 def _open(path: Path) -> IO[bytes]:
-    return _OPENERS.get(path.suffix, open)(path, "rb")
+    opener: Any = _OPENERS.get(path.suffix, open)
+    return opener(path, "rb")
 
 
 def _unpacked(file: IO[bytes], path: Path) -> Iterator[bytes]:

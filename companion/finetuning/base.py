@@ -23,6 +23,7 @@ from companion.support.locate import locate
 from companion.support.require import boolean, integer, number, refuse, require
 from companion.text.tokenizer import Tokenizer
 from companion.training.batching import GroupedBatches, Rows
+from companion.training.history import History
 from companion.training.inference import predict_rows
 from companion.training.loop import train
 from companion.training.objective import HeadObjective, Objective
@@ -89,7 +90,7 @@ class FineTuned(BaseEstimator):
 
     def _encode(self, tokenizer: Tokenizer, items: list[Any], targets: Targets | None = None) -> Rows:
         """Return the rows of texts and, where there are targets, their labels; here, one row per text or pair."""
-        return encode_texts(tokenizer, items, self.max_length) | ({} if targets is None else targets.columns)
+        return {**encode_texts(tokenizer, items, self.max_length), **({} if targets is None else targets.columns)}
 
     def _decode(self, outputs: Any, rows: Rows, items: list[Any]) -> Any:
         """Return the predictions for texts, given what the network gives for their rows."""
@@ -112,7 +113,11 @@ class FineTuned(BaseEstimator):
     def _outputs(self, model: Any, rows: Rows, tokenizer: Tokenizer) -> Any:
         """Return what the network gives for every row: logits, (rows, ...), in fp32, on the CPU."""
         inputs = {name: rows[name] for name in self.INPUTS}
-        options = {"batch_size": self.batch_size, "pad_id": tokenizer.pad_id, "precision": self.precision}
+        options: dict[str, Any] = {
+            "batch_size": self.batch_size,
+            "pad_id": tokenizer.pad_id,
+            "precision": self.precision,
+        }
         return predict_rows(model, inputs, **options)
 
     def _finish(self, model: Any, targets: Targets) -> None:
@@ -156,7 +161,7 @@ class FineTuned(BaseEstimator):
         warn_of_truncation(tokenizer, items, rows, self.max_length)
         self._train(model, tokenizer, rows, targets, held_out, seed)
         self._finish(self.model_, targets)
-        self.pairs_ = isinstance(items[0], tuple)
+        self.pairs_: bool | None = isinstance(items[0], tuple)
         for name, value in targets.learned.items():
             setattr(self, name, value)
         return self
@@ -189,7 +194,8 @@ class FineTuned(BaseEstimator):
         if not self.early_stopping:
             return (items, targets), None
         parts = split_indices(targets, len(items), self.validation_fraction, seed)
-        return tuple(([items[i] for i in part], targets.take(part)) for part in parts)
+        training, validation = (([items[i] for i in part], targets.take(part)) for part in parts)
+        return training, validation
 
     def _start(self, seed: int, **changes: Any) -> tuple[BertWithHead, Tokenizer]:
         """Return the network to train and its tokenizer."""
@@ -222,8 +228,8 @@ class FineTuned(BaseEstimator):
             batches,
             self._objective(model.config),
             settings,
-            validate=None if held_out is None else self._validator(tokenizer, *held_out, stopping),
-            on_step=stopping and stopping.on_step,
+            validate=None if held_out is None else self._validator(tokenizer, held_out, stopping),
+            on_step=None if stopping is None else stopping.on_step,
             progress=self.progress,
         )
         if not history.finished:
@@ -231,14 +237,16 @@ class FineTuned(BaseEstimator):
         if stopping:
             stopping.restore(model)
             self.best_epoch_ = stopping.best_epoch
-        self.model_, self.tokenizer_, self.history_ = model, tokenizer, history
-        self.learning_rate_, self.n_iter_ = settings.learning_rate, history.step // batches.steps_per_epoch
+        self.model_, self.tokenizer_ = model, tokenizer
+        self.history_: History | None = history
+        self.learning_rate_: float | None = settings.learning_rate
+        self.n_iter_: int | None = history.step // batches.steps_per_epoch
 
     def _batches(self, rows: Rows, tokenizer: Tokenizer, weights: np.ndarray | None, seed: int) -> GroupedBatches:
         columns = {name: rows[name] for name in (*self.INPUTS, *self.LABELS)}
         if weights is not None:
             columns["weights"] = weights[rows["sample"]] if "sample" in rows else weights
-        options = {"seed": seed, "pad_id": tokenizer.pad_id, "world_size": process_count()}
+        options: dict[str, Any] = {"seed": seed, "pad_id": tokenizer.pad_id, "world_size": process_count()}
         return GroupedBatches(columns, self.batch_size, **options)
 
     def _settings(self, config: BertConfig, steps_per_epoch: int, validated: bool, seed: int) -> TrainingSettings:
@@ -255,8 +263,9 @@ class FineTuned(BaseEstimator):
             validate_every=steps_per_epoch if validated else 0,
         )
 
-    def _validator(self, tokenizer: Tokenizer, items: list[Any], targets: Targets, stopping: Any) -> Any:
+    def _validator(self, tokenizer: Tokenizer, held_out: tuple[list[Any], Targets], stopping: Any) -> Any:
         """Return the function that measures a model on the validation set."""
+        items, targets = held_out
         rows = self._encode(tokenizer, items, targets)
 
         def validate(model: BertWithHead) -> dict[str, float]:

@@ -112,8 +112,11 @@ class TextClassifier(ClassifierMixin, FineTuned):
     Examples
     --------
     >>> from companion.finetuning import TextClassifier
-    >>> classifier = TextClassifier("mini", epochs=3, random_state=0).fit(texts, labels)  # doctest: +SKIP
-    >>> classifier.predict(["A joy from start to finish."])  # doctest: +SKIP
+    >>> texts = ["I loved it.", "A joy from start to finish.", "I hated it.", "A waste of time."] * 4
+    >>> labels = ["good", "good", "bad", "bad"] * 4
+    >>> classifier = TextClassifier("mini", epochs=5, learning_rate=1e-3).fit(texts, labels)
+    >>> classifier.predict(["I loved it.", "A waste of time."]).tolist()
+    ['good', 'bad']
     """
 
     MODEL = BertForSequenceClassification
@@ -233,7 +236,7 @@ class TextClassifier(ClassifierMixin, FineTuned):
         predicted = outputs.argmax(-1) if targets.learned["multilabel_"] is None else _above_half(outputs)
         return {
             "validation_loss": float(losses.mean()),
-            "validation_accuracy": float(correct.float().mean()),
+            "validation_accuracy": float(torch.as_tensor(correct).float().mean()),
             "validation_f1": float(f1_score(truth, predicted, average="macro", zero_division=0.0)),
         }
 

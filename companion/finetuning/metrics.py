@@ -98,7 +98,7 @@ def confusion_matrix(truth: Labels, predicted: Labels, labels: Sequence[Label] |
     """
     true_ids, predicted_ids, labels = _as_ids(truth, predicted, labels)
     counts = sklearn.metrics.confusion_matrix(true_ids, predicted_ids, labels=range(len(labels)))
-    return ConfusionMatrix(labels, counts)
+    return ConfusionMatrix(tuple(labels), counts)
 
 
 def pearson(truth: Sequence[float] | np.ndarray, predicted: Sequence[float] | np.ndarray) -> float:

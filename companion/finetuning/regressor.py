@@ -48,8 +48,11 @@ class TextRegressor(RegressorMixin, FineTuned):
     Examples
     --------
     >>> from companion.finetuning import TextRegressor
-    >>> regressor = TextRegressor("mini", epochs=4).fit(pairs, scores)  # doctest: +SKIP
-    >>> regressor.predict([("A plane is taking off.", "An air plane is taking off.")])  # doctest: +SKIP
+    >>> pairs = [("A plane takes off.", "An air plane is taking off."), ("A man sings.", "Rain fell all night.")] * 8
+    >>> regressor = TextRegressor("mini", epochs=5, learning_rate=1e-3).fit(pairs, [5.0, 0.0] * 8)
+    >>> near, far = regressor.predict(pairs[:2])
+    >>> bool(near > far)
+    True
     """
 
     MODEL = BertForSequenceClassification

@@ -66,7 +66,9 @@ def read_network(folder: Path, model_class: type[Model], kinds: tuple[str | None
             f"one: {estimator}({str(folder)!r}).fit(texts, labels)"
         )
     if (kind := kind_of(config)) not in kinds and kinds != (None,):
-        raise ValueError(f"folder={str(folder)!r} holds a model for {kind}; {estimator} is for {' or '.join(kinds)}")
+        raise ValueError(
+            f"folder={str(folder)!r} holds a model for {kind}; {estimator} is for {' or '.join(map(str, kinds))}"
+        )
     model = model_class(config)
     load_weights(model, state, source=str(folder))
     return model.eval()

@@ -76,7 +76,7 @@ class SentenceEmbedder(TransformerMixin, BaseEstimator):
     def transform(self, X: Any) -> np.ndarray:  # noqa: N803
         """Return one vector per text, (texts, hidden), fp32."""
         check_is_fitted(self, "model_")
-        options = {"pooling": self.pooling, "batch_size": self.batch_size, "precision": self.precision}
+        options: dict[str, Any] = {"pooling": self.pooling, "batch_size": self.batch_size, "precision": self.precision}
         return embed(as_texts("X", X), self.model_, self.tokenizer_, max_length=self.max_length, **options)
 
     def get_feature_names_out(self, input_features: Any = None) -> np.ndarray:

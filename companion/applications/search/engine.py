@@ -6,7 +6,7 @@ import copy
 import json
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any, NamedTuple, Self, overload
+from typing import Any, NamedTuple, Self
 
 import numpy as np
 
@@ -88,13 +88,7 @@ class SearchEngine:
         self.centre = vectors.mean(0) if centre and len(vectors) > 1 else np.zeros_like(vectors[0])
         self.vectors = normalise(vectors - self.centre)  # (texts, hidden), each of length 1
 
-    @overload
-    def search(self, question: str, count: int = 5) -> list[Hit]: ...
-
-    @overload
-    def search(self, question: Iterable[str], count: int = 5) -> list[list[Hit]]: ...
-
-    def search(self, question: Any, count: int = 5) -> Any:
+    def search(self, question: str | Iterable[str], count: int = 5) -> Any:
         """Return the `count` texts most similar to a question, the best first.
 
         Parameters
@@ -171,7 +165,7 @@ class SearchEngine:
         return [Hit(int(i), float(scores[i]), self.texts[i]) for i in best]
 
     def _embed(self, texts: list[str], progress: bool = False) -> np.ndarray:
-        options = {"pooling": self.pooling, "max_length": self.max_length, "precision": self.precision}
+        options: dict[str, Any] = {"pooling": self.pooling, "max_length": self.max_length, "precision": self.precision}
         return embed(texts, self.model, self.tokenizer, progress=progress, **options)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -116,7 +117,7 @@ class ContrastiveBatches(Dataset):
         self.pad_id, self.seed = tokenizer.pad_id, seed
         self.batch_size = min(batch_size, len(pairs))
         max_length = min(64, tokenizer.max_length) if max_length is None else max_length
-        options = {"max_length": max_length, "padding": False, "return_tensors": False}
+        options: dict[str, Any] = {"max_length": max_length, "padding": False, "return_tensors": False}
         self._epoch: tuple[int, np.ndarray] = (-1, np.empty(0))
         self.sides = [tokenizer(list(side), **options)["input_ids"] for side in zip(*pairs, strict=True)]
 
@@ -220,8 +221,8 @@ def _as_pairs(pairs: Iterable[Pair]) -> list[Pair]:
     TypeError
         If an item is no pair of str; names its index.
     """
-    items = as_list("pairs", pairs)
-    items = read_texts("pairs", items) if items else []
+    items: list[Any] = as_list("pairs", pairs)
+    items = list(read_texts("pairs", items)) if items else []
     if items and isinstance(items[0], str):
         raise TypeError(
             f"pairs[0]={shortened(items[0])} is one str; each item must be a pair of a question and its text"
@@ -231,7 +232,8 @@ def _as_pairs(pairs: Iterable[Pair]) -> list[Pair]:
 
 def _different(pairs: Sequence[Pair]) -> list[Pair]:
     """Return the pairs of which neither side, but for capitals, occurred before."""
-    kept, seen = [], set()
+    kept: list[Pair] = []
+    seen: set[tuple[str, str]] = set()
     for question, text in pairs:
         keys = {("question", question.lower()), ("text", text.lower())}
         if not keys & seen:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import numpy as np
@@ -92,13 +92,19 @@ def embed(
     if max_length is None:
         max_length = min(128, model.config.max_position_embeddings, tokenizer.max_length)
 
-    def pooled(output: Any, batch: dict[str, Tensor]) -> Tensor:
+    def pooled(output: Any, batch: Mapping[str, Tensor]) -> Tensor:
         ids = batch["input_ids"]
         return pool(output.last_hidden_state.float(), batch.get("attention_mask", torch.ones_like(ids)), pooling)
 
     rows = tokenizer(items, max_length=max_length, padding=False, return_tensors=False)
-    options = {"batch_size": batch_size, "pad_id": tokenizer.pad_id, "precision": precision, "progress": progress}
-    return predict_rows(model, {"input_ids": rows["input_ids"]}, take=pooled, **options).numpy()
+    options: dict[str, Any] = {
+        "batch_size": batch_size,
+        "precision": precision,
+        "progress": progress,
+    }
+    return predict_rows(
+        model, {"input_ids": rows["input_ids"]}, pad_id=tokenizer.pad_id, take=pooled, **options
+    ).numpy()
 
 
 def normalise(vectors: np.ndarray) -> np.ndarray:
