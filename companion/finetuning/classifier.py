@@ -76,7 +76,7 @@ class TextClassifier(ClassifierMixin, FineTuned):
         Whether it was fitted on pairs of texts; None if that is not known, after `load` of a model of others.
     model_ : BertForSequenceClassification
     tokenizer_ : Tokenizer
-    history_ : companion.training.loop.History
+    history_ : companion.training.history.History
         Every step's `loss`, `classification_accuracy`, `learning_rate` and `grad_norm` and, after every epoch with
         validation, `validation_loss` (nats), `validation_accuracy` and `validation_f1` (macro). None after `load`.
     learning_rate_ : float

@@ -38,7 +38,7 @@ class TextRegressor(RegressorMixin, FineTuned):
     ----------
     model_ : BertForSequenceClassification
         With one output.
-    history_ : companion.training.loop.History
+    history_ : companion.training.history.History
         Every step's `loss` (squared error, in variances of the labels), `learning_rate` and `grad_norm` and, after
         every epoch with validation, `validation_loss` (the same), `validation_pearson` and `validation_spearman`.
         None after `load`.

@@ -47,7 +47,7 @@ def read_network(folder: Path, model_class: type[Model], kinds: tuple[str | None
     model_class : type
         One of the models of `companion.model.heads`.
     kinds : tuple of str
-        The `problem_type`s that it may have; (None,) for a model that has none.
+        What its `problem_type` may be; (None,) for a model that has none.
     estimator : str
         Who asks, for messages.
 

@@ -21,7 +21,7 @@ SHORT_ROWS = 0.1  # share of rows that are not full, as in the published code's 
 
 
 @dataclass(frozen=True)
-class Variant:
+class Contender:
     """One of the loops that are compared: a library (`"companion"` or `"Trainer"`) in a precision."""
 
     library: str
@@ -107,11 +107,11 @@ class PretrainingCase:
         return BertConfig.preset(self.model, vocab_size=self.vocab_size, pad_token_id=PAD_ID, **dropout)
 
     @property
-    def variants(self) -> list[Variant]:
+    def contenders(self) -> list[Contender]:
         """The loops to compare, this package's first; `"auto"` and the precision it stands for count once."""
         ours = dict.fromkeys(precision_for(self.device, name) for name in self.precisions)
         theirs = ["fp32", "bf16"] if self.trainer_bf16 else ["fp32"]
-        return [Variant("companion", name) for name in ours] + [Variant("Trainer", name) for name in theirs]
+        return [Contender("companion", name) for name in ours] + [Contender("Trainer", name) for name in theirs]
 
 
 def random_batches(case: PretrainingCase) -> list[Batch]:

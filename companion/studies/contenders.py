@@ -10,7 +10,7 @@ from typing import Any
 
 from companion.model.heads import BertForPreTraining
 from companion.pretraining.objectives import PreTrainingObjective
-from companion.studies.cases import PretrainingCase, Variant
+from companion.studies.cases import Contender, PretrainingCase
 from companion.studies.interleave import Loop
 from companion.support.devices import best_device
 from companion.training.loop import train
@@ -18,10 +18,10 @@ from companion.training.objective import Batch
 from companion.training.settings import TrainingSettings
 
 
-def training_loop(case: PretrainingCase, variant: Variant, folder: Path, batches: Sequence[Batch]) -> Loop:
-    """Return the loop of `variant`: one step for each of `batches` but the last, from the weights in `folder`."""
-    loop = {"companion": _companion_loop, "Trainer": _trainer_loop}[variant.library]
-    return lambda halt: loop(case, variant.precision, folder, batches, halt)
+def training_loop(case: PretrainingCase, contender: Contender, folder: Path, batches: Sequence[Batch]) -> Loop:
+    """Return the loop of `contender`: one step for each of `batches` but the last, from the weights in `folder`."""
+    loop = {"companion": _companion_loop, "Trainer": _trainer_loop}[contender.library]
+    return lambda halt: loop(case, contender.precision, folder, batches, halt)
 
 
 def _companion_loop(

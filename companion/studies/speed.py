@@ -25,7 +25,7 @@ import torch
 
 from companion.config import BertConfig
 from companion.model.heads import BertForPreTraining
-from companion.studies.cases import PretrainingCase, Variant, model_flops, random_batches, tokens_per_row
+from companion.studies.cases import Contender, PretrainingCase, model_flops, random_batches, tokens_per_row
 from companion.studies.contenders import training_loop
 from companion.studies.interleave import CLOCKS, WARM_UP, limited_threads, seconds_of, step_in_turns
 from companion.support.devices import DTYPES, best_device, device_name, peak_memory, seed_everything
@@ -46,7 +46,7 @@ def benchmark_pretraining(cases: Sequence[PretrainingCase], *, memory: bool = Tr
     ----------
     cases : sequence of PretrainingCase
     memory : bool
-        Measure peak memory too, each variant in a process of its own.
+        Measure peak memory too, each contender in a process of its own.
     progress : bool
         Show a progress bar.
 
@@ -80,10 +80,10 @@ def compare_pretraining(case: PretrainingCase, memory: bool = True, progress: bo
         seed_everything(case.seed)
         BertForPreTraining(case.config).save_pretrained(folder)
         # Before anything large is in this process: one that is forked from it could begin with its size.
-        peaks = {v: peak_memory_alone(case, v, folder) if memory else None for v in case.variants}
-        precisions = dict.fromkeys(v.precision for v in case.variants)
+        peaks = {v: peak_memory_alone(case, v, folder) if memory else None for v in case.contenders}
+        precisions = dict.fromkeys(v.precision for v in case.contenders)
         matrix_peak = {precision: measure_matrix_peak(device, precision, clock) for precision in precisions}
-        loops = {v: training_loop(case, v, folder, batches) for v in case.variants}
+        loops = {v: training_loop(case, v, folder, batches) for v in case.contenders}
         seconds, losses = step_in_turns(loops, WARM_UP + case.steps, clock, device, progress)
         threads = torch.get_num_threads()
     timed = {v: taken[WARM_UP:] for v, taken in seconds.items()}
@@ -93,7 +93,7 @@ def compare_pretraining(case: PretrainingCase, memory: bool = True, progress: bo
         "tokens_per_step": work.mean_tokens,
         "flops_per_token": work.flops_per_token,
         "matrix_peak": matrix_peak,
-        "variants": [_figures(v, timed[v], work, matrix_peak, peaks[v], losses[v]) for v in case.variants],
+        "variants": [_figures(v, timed[v], work, matrix_peak, peaks[v], losses[v]) for v in case.contenders],
         "comparisons": comparisons(timed, peaks),
     }
 
@@ -109,20 +109,20 @@ def measure_matrix_peak(
     return 2 * size**3 / min(seconds)
 
 
-def peak_memory_alone(case: PretrainingCase, variant: Variant, folder: Path) -> int | None:
-    """Return the peak memory of a few steps of `variant`, in bytes, in a fresh process that does nothing else.
+def peak_memory_alone(case: PretrainingCase, contender: Contender, folder: Path) -> int | None:
+    """Return the peak memory of a few steps of `contender`, in bytes, in a fresh process that does nothing else.
 
     On a CPU it is the whole process's: Python and the libraries count. On CUDA it is what PyTorch allocated there.
     None where the system does not tell.
     """
     short = dataclasses.replace(case, steps=MEMORY_STEPS)
     with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as pool:
-        return pool.submit(_peak_memory_here, short, variant, folder).result()
+        return pool.submit(_peak_memory_here, short, contender, folder).result()
 
 
-def _peak_memory_here(case: PretrainingCase, variant: Variant, folder: Path) -> int | None:
+def _peak_memory_here(case: PretrainingCase, contender: Contender, folder: Path) -> int | None:
     with limited_threads(case.threads):
-        training_loop(case, variant, folder, random_batches(case)[: case.steps + 1])(lambda: None)
+        training_loop(case, contender, folder, random_batches(case)[: case.steps + 1])(lambda: None)
     return peak_memory(case.device)
 
 
@@ -147,7 +147,7 @@ class _Work:
 
 
 def _figures(
-    variant: Variant,
+    contender: Contender,
     seconds: Sequence[float],
     work: _Work,
     matrix_peak: Mapping[str, float],
@@ -156,12 +156,12 @@ def _figures(
 ) -> dict[str, Any]:
     flops = statistics.median(f / s for f, s in zip(work.flops, seconds, strict=True))
     return {
-        "name": variant.name,
-        "library": variant.library,
-        "precision": variant.precision,
+        "name": contender.name,
+        "library": contender.library,
+        "precision": contender.precision,
         "tokens_per_second": statistics.median(t / s for t, s in zip(work.tokens, seconds, strict=True)),
         "milliseconds_per_step": 1000 * statistics.median(seconds),
-        "share_of_matrix_peak": flops / matrix_peak[variant.precision],
+        "share_of_matrix_peak": flops / matrix_peak[contender.precision],
         "peak_memory_bytes": memory,
         "mean_loss": loss,
         "seconds": [round(s, 6) for s in seconds],
@@ -169,9 +169,9 @@ def _figures(
 
 
 def comparisons(
-    seconds: Mapping[Variant, Sequence[float]], memory: Mapping[Variant, int | None]
+    seconds: Mapping[Contender, Sequence[float]], memory: Mapping[Contender, int | None]
 ) -> list[dict[str, Any]]:
-    """Compare every variant of this package with every one of Trainer's.
+    """Compare every contender of this package with every one of Trainer's.
 
     Returns
     -------
@@ -211,14 +211,14 @@ def _case_table(case: Mapping[str, Any]) -> str:
         f"{case['tokens_per_step']:,.0f} tokens a step, {case['flops_per_token'] / 1e6:,.1f} MFLOP a token; "
         f"matrix products reach, in GFLOP/s: {peaks}",
         f"{'':<32}{'tokens/s':>10}{'ms a step':>11}{'of the peak':>13}{'memory, MB':>12}{'mean loss':>11}",
-        *map(_variant_line, case["variants"]),
+        *map(_contender_line, case["variants"]),
         f"{'':<32}{'speed':>10}{'quartiles':>16}{'memory':>10}",
         *map(_comparison_line, case["comparisons"]),
     ]
     return "\n".join(lines)
 
 
-def _variant_line(row: Mapping[str, Any]) -> str:
+def _contender_line(row: Mapping[str, Any]) -> str:
     memory = "-" if row["peak_memory_bytes"] is None else f"{row['peak_memory_bytes'] / 1e6:,.0f}"
     return (
         f"{row['name']:<32}{row['tokens_per_second']:>10,.0f}{row['milliseconds_per_step']:>11.1f}"

@@ -20,8 +20,8 @@ from companion.pretraining.objectives import PreTrainingObjective
 from companion.studies import cases, interleave, speed
 from companion.studies.cases import (
     FIRST_ORDINARY,
+    Contender,
     PretrainingCase,
-    Variant,
     model_flops,
     random_batches,
     tokens_per_row,
@@ -125,11 +125,11 @@ def both(tmp_path_factory):
     folder, batches = tmp_path_factory.mktemp("weights"), random_batches(case)
     seed_everything(0)
     BertForPreTraining(case.config).save_pretrained(folder)
-    loops = {v.name: training_loop(case, v, folder, batches) for v in case.variants}
+    loops = {v.name: training_loop(case, v, folder, batches) for v in case.contenders}
     with interleave.limited_threads(1):
         seconds, together = step_in_turns(loops, WARM_UP + case.steps)
         alone = {name: loop(lambda: None) for name, loop in loops.items()}
-        first = {v.name: training_loop(case, v, folder, batches[:2])(lambda: None) for v in case.variants}
+        first = {v.name: training_loop(case, v, folder, batches[:2])(lambda: None) for v in case.contenders}
     return seconds, together, alone, first
 
 
@@ -216,7 +216,7 @@ def test_the_matrix_peak_is_that_of_the_fastest_product():
 
 
 def test_ratios_are_medians_over_rounds_of_what_was_measured_in_the_same_round():
-    ours, theirs = Variant("companion", "bf16"), Variant("Trainer", "fp32")
+    ours, theirs = Contender("companion", "bf16"), Contender("Trainer", "fp32")
     seconds = {ours: [1.0, 2.0, 4.0], theirs: [3.0, 10.0, 16.0]}
     (row,) = comparisons(seconds, {ours: 30, theirs: 60})
     assert (row["ours"], row["theirs"]) == ("companion bf16", "Trainer fp32")
@@ -228,8 +228,8 @@ def test_ratios_are_medians_over_rounds_of_what_was_measured_in_the_same_round()
 def test_a_precision_that_auto_stands_for_is_measured_once(monkeypatch: pytest.MonkeyPatch):
     for fast, names in ((True, ["bf16", "fp32"]), (False, ["fp32"])):
         monkeypatch.setattr("companion.support.devices.cpu_is_fast_in_bf16", lambda fast=fast: fast)
-        assert [v.precision for v in tiny().variants if v.library == "companion"] == names
-    assert [v.name for v in tiny(trainer_bf16=False).variants][-1] == "Trainer fp32"
+        assert [v.precision for v in tiny().contenders if v.library == "companion"] == names
+    assert [v.name for v in tiny(trainer_bf16=False).contenders][-1] == "Trainer fp32"
 
 
 @pytest.fixture(scope="module")
