@@ -178,6 +178,7 @@ def run_record(
     counts, passes = batches.text_seen(per_step * history.step)
     return {
         "name": Path(config.folder).name,
+        "kind": "pretraining",
         "date": time.strftime("%Y-%m-%d", time.gmtime()),
         "config": recorded_settings(config, result.model),
         "corpus": {name: batches.identity[name] for name in ("source_checksum", "vocabulary_checksum")} | counts,

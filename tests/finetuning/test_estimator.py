@@ -13,6 +13,8 @@ from sklearn.utils.validation import validate_data
 from companion.finetuning import TextClassifier, TextRegressor
 from tests.toys import WORDS, save_tiny
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module", autouse=True)
 def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> None:

@@ -20,6 +20,8 @@ from companion.model.checkpoints import load_weights
 from companion.model.encoder import BertModel
 from companion.model.names import from_transformers
 
+pytestmark = pytest.mark.slow
+
 TOLERANCE = 1e-5  # absolute, in fp32; of gradients relative, as `gradient_difference` defines it
 MODELS = (
     "BertModel",

@@ -26,6 +26,8 @@ from companion.studies.ablations import (
 from companion.studies.statistics import paired_difference, student_t, t_interval
 from companion.studies.variants import BASE, VARIANTS, Variant
 
+pytestmark = pytest.mark.slow
+
 SUBJECTS, VERBS = "cat dog bird fox owl".split(), "sees hears finds likes leaves".split()
 SMALL = {"vocab_size": 60, "layers": 1, "hidden_size": 32, "batch_size": 4, "max_tokens": 24}
 TABLE = {

@@ -31,6 +31,8 @@ from companion.studies.interleave import WARM_UP, Stepper, step_in_turns
 from companion.studies.speed import benchmark_pretraining, comparisons, measure_matrix_peak, pretraining_table
 from companion.support.devices import seed_everything
 
+pytestmark = pytest.mark.slow
+
 FP32 = {"precisions": ("fp32",), "trainer_bf16": False}
 
 
