@@ -46,13 +46,17 @@ def module_paragraphs(path: str | Path) -> list[str]:
 
     A file that this interpreter cannot decode or parse gives an empty list.
     """
+    return [text for docstring in _docstrings(parsed(path)) for text in prose_paragraphs(docstring)]
+
+
+def parsed(path: str | Path) -> ast.Module:
+    """Return the syntax tree of a source file; an empty one if this interpreter cannot decode or parse it."""
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", SyntaxWarning)  # other people's invalid escapes
-            tree = ast.parse(Path(path).read_bytes())
+            return ast.parse(Path(path).read_bytes())
     except (SyntaxError, ValueError, RecursionError):
-        return []
-    return [text for docstring in _docstrings(tree) for text in prose_paragraphs(docstring)]
+        return ast.Module(body=[], type_ignores=[])
 
 
 def prose_paragraphs(docstring: str) -> list[str]:

@@ -7,13 +7,12 @@ import importlib
 import inspect
 import re
 import sysconfig
-import warnings
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from companion.data.docstrings import prose_paragraphs
+from companion.data.docstrings import parsed, prose_paragraphs
 
 # Modules of the standard library that are the same on every system: what the bundled questions are asked about.
 PYTHON_MODULES = tuple(
@@ -98,13 +97,7 @@ def _source_files(folder: Path) -> list[Path]:
 
 def _docstrings(file: Path) -> Iterator[tuple[str, str]]:
     """Yield (name, docstring) of the functions and classes in a source file; nothing if it cannot be parsed."""
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", SyntaxWarning)  # other people's invalid escapes
-            tree = ast.parse(file.read_bytes())
-    except (SyntaxError, ValueError, RecursionError):
-        return
-    for node in ast.walk(tree):
+    for node in ast.walk(parsed(file)):
         if isinstance(node, ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
             if docstring := ast.get_docstring(node, clean=False):
                 yield node.name, docstring

@@ -4,15 +4,11 @@ from __future__ import annotations
 
 import dataclasses
 import logging
-import platform
-import time
 from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
-
-import torch
 
 from companion.config import BertConfig
 from companion.data.plain import Source
@@ -31,16 +27,15 @@ from companion.pretraining.streaming import StreamedBatches
 from companion.pretraining.vocabulary import check_text, copied_text, learn_or_load_tokenizer, tokenizer_origin
 from companion.support.devices import (
     best_device,
-    device_name,
     generators_kept,
     is_main_process,
     peak_memory,
-    precision_for,
     process_count,
     seed_everything,
 )
 from companion.support.files import write_json
 from companion.support.locate import CHECKPOINT, locate
+from companion.support.record import surroundings
 from companion.text.tokenizer import Tokenizer
 from companion.training.checkpoint import check_folder, has_checkpoint
 from companion.training.inference import evaluate
@@ -176,18 +171,21 @@ def run_record(
     history, per_step = result.history, batches_per_step(config)
     positions = sum(per_step * phase.steps * phase.batch_size * phase.max_tokens for phase in config.phases)
     counts, passes = batches.text_seen(per_step * history.step)
+    device, precision = config.training.device, config.training.precision
+    where = surroundings(device=device, precision=precision)
+    where["hardware"] |= {"processes": process_count(), "peak_memory_bytes": peak_memory(best_device(device))}
     return {
         "name": Path(config.folder).name,
         "kind": "pretraining",
-        "date": time.strftime("%Y-%m-%d", time.gmtime()),
+        "date": where["date"],
         "config": recorded_settings(config, result.model),
         "corpus": {name: batches.identity[name] for name in ("source_checksum", "vocabulary_checksum")} | counts,
         "steps": history.step,
         "positions_seen": positions,
         "passes_over_the_corpus": None if passes is None else round(passes, 3),
         "seconds": round(history.seconds),
-        "hardware": _hardware(config),
-        "versions": {"python": platform.python_version(), "torch": torch.__version__},
+        "hardware": where["hardware"],
+        "versions": where["versions"],
         "final": next((row for row in reversed(history.records) if "validation_mlm" in row), history.records[-1]),
         "curve": history.records,
     }
@@ -217,17 +215,6 @@ def save_model(result: PretrainingResult, config: PretrainingConfig) -> None:
     model.save_pretrained(folder)
     model.config = trained
     result.tokenizer.save_pretrained(folder)
-
-
-def _hardware(config: PretrainingConfig) -> dict[str, Any]:
-    device = best_device(config.training.device)
-    return {
-        "device": device_name(device),
-        "precision": precision_for(device, config.training.precision),
-        "processes": process_count(),
-        "threads": torch.get_num_threads(),
-        "peak_memory_bytes": peak_memory(device),
-    }
 
 
 def _main_process_first(config: PretrainingConfig) -> AbstractContextManager:

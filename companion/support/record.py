@@ -18,12 +18,17 @@ from companion.support.files import write_json
 def provenance(
     command: str, *, device: str | None = None, precision: str | None = None, packages: Sequence[str] = ("torch",)
 ) -> dict[str, Any]:
-    """Return where the figures of an entry come from.
+    """Return where the figures of an entry come from: the `command` that measures them again, and `surroundings`."""
+    return {"command": command} | surroundings(device=device, precision=precision, packages=packages)
+
+
+def surroundings(
+    *, device: str | None = None, precision: str | None = None, packages: Sequence[str] = ("torch",)
+) -> dict[str, Any]:
+    """Return when and on what something is measured.
 
     Parameters
     ----------
-    command : str
-        The command line that measures them again.
     device, precision : str, optional
         As in `companion.support.devices`.
     packages : sequence of str
@@ -32,14 +37,13 @@ def provenance(
     Returns
     -------
     dict
-        `date` (UTC), `command`, `hardware` (`device`, `precision`, `threads`) and `versions`.
+        `date` (UTC), `hardware` (`device`, `precision`, `threads`) and `versions`.
     """
     import torch
 
     used = best_device(device)
     return {
         "date": time.strftime("%Y-%m-%d", time.gmtime()),
-        "command": command,
         "hardware": {
             "device": device_name(used),
             "precision": precision_for(used, precision),
