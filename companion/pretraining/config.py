@@ -58,7 +58,7 @@ class PretrainingConfig:
         The text, as in `companion.data.plain.read_paragraphs`: files, folders, patterns, `"python-docs"`, ...
     folder : str or Path
         Everything the run writes: `tokenizer/`, `corpus-*/`, `checkpoint/`, `log.jsonl`, and at the end `model/` (opens
-        with `from_pretrained`) and `record.json`.
+        with `from_pretrained`) with its card, and `record.json`.
     training : TrainingSettings
         Steps, learning rate, schedule, precision, seed ...
     model : str or BertConfig

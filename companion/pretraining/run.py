@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import logging
 from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
@@ -11,31 +10,29 @@ from pathlib import Path
 from typing import Any
 
 from companion.config import BertConfig
-from companion.data.plain import Source
 from companion.model.heads import BertForPreTraining
 from companion.pretraining.batches import (
     PhaseBatches,
     TrainingBatches,
     batch_settings,
-    batches_per_step,
     training_batches,
     validation_batches,
 )
+from companion.pretraining.card import model_card
 from companion.pretraining.config import PretrainingConfig
 from companion.pretraining.objectives import PreTrainingObjective
+from companion.pretraining.record import RECORD, run_provenance, run_record
 from companion.pretraining.streaming import StreamedBatches
 from companion.pretraining.vocabulary import check_text, copied_text, learn_or_load_tokenizer, tokenizer_origin
 from companion.support.devices import (
     best_device,
     generators_kept,
     is_main_process,
-    peak_memory,
     process_count,
     seed_everything,
 )
-from companion.support.files import write_json
+from companion.support.files import atomic_file, write_json
 from companion.support.locate import CHECKPOINT, locate
-from companion.support.record import surroundings
 from companion.text.tokenizer import Tokenizer
 from companion.training.checkpoint import check_folder, has_checkpoint
 from companion.training.inference import evaluate
@@ -98,6 +95,7 @@ def pretrain(
         folder=folder,
         resume=resume,
         identity=run_identity(config, batches),
+        provenance=run_provenance(config),
         validate=None if held_out is None else lambda m: validated(m, held_out, objective, config),
         progress=progress,
         trackers=trackers,
@@ -105,8 +103,11 @@ def pretrain(
     result = PretrainingResult(model, tokenizer, history)
     if history.finished and is_main_process():
         save_model(result, config)
-        result.record = run_record(config, batches, result)
-        write_json(folder / "record.json", result.record)
+        result.record = run_record(config, batches, history, model.config)
+        write_json(folder / RECORD, result.record)
+        with atomic_file(folder / "model" / "README.md") as card:
+            parameters = sum(weight.numel() for weight in model.parameters())
+            card.write_text(model_card(result.record, parameters), encoding="utf-8")
     return result
 
 
@@ -164,48 +165,6 @@ def run_identity(config: PretrainingConfig, batches: TrainingBatches | StreamedB
     return batch_settings(config) | batches.identity
 
 
-def run_record(
-    config: PretrainingConfig, batches: TrainingBatches | StreamedBatches, result: PretrainingResult
-) -> dict[str, Any]:
-    """Return everything that is needed to judge the run and to repeat it."""
-    history, per_step = result.history, batches_per_step(config)
-    positions = sum(per_step * phase.steps * phase.batch_size * phase.max_tokens for phase in config.phases)
-    counts, passes = batches.text_seen(per_step * history.step)
-    device, precision = config.training.device, config.training.precision
-    where = surroundings(device=device, precision=precision)
-    where["hardware"] |= {"processes": process_count(), "peak_memory_bytes": peak_memory(best_device(device))}
-    return {
-        "name": Path(config.folder).name,
-        "kind": "pretraining",
-        "date": where["date"],
-        "config": recorded_settings(config, result.model),
-        "corpus": {name: batches.identity[name] for name in ("source_checksum", "vocabulary_checksum")} | counts,
-        "steps": history.step,
-        "positions_seen": positions,
-        "passes_over_the_corpus": None if passes is None else round(passes, 3),
-        "seconds": round(history.seconds),
-        "hardware": where["hardware"],
-        "versions": where["versions"],
-        "final": next((row for row in reversed(history.records) if "validation_mlm" in row), history.records[-1]),
-        "curve": history.records,
-    }
-
-
-def recorded_settings(config: PretrainingConfig, model: BertForPreTraining) -> dict[str, Any]:
-    """Return the settings of a run as its record has them, with names and not the places of files on this machine.
-
-    `PretrainingConfig.from_dict` reads them back.
-    """
-    settings = dataclasses.asdict(config)
-    settings |= {"folder": Path(config.folder).name, "source": _names(config.source)}
-    settings["validation"] = None if config.validation is None else _names(config.validation)
-    for name in ("initial", "tokenizer"):
-        settings[name] = None if settings[name] is None else "/".join(Path(settings[name]).parts[-2:])
-    if config.initial is not None:  # whose shape the model has, whatever preset stood beside it
-        settings["model"] = dataclasses.asdict(model.config)
-    return settings
-
-
 def save_model(result: PretrainingResult, config: PretrainingConfig) -> None:
     """Write `model/` into the run's folder; the saved configuration has its own dropout again."""
     folder, model = Path(config.folder) / "model", result.model
@@ -224,14 +183,3 @@ def _main_process_first(config: PretrainingConfig) -> AbstractContextManager:
     from accelerate import PartialState
 
     return PartialState(cpu=best_device(config.training.device).type == "cpu").main_process_first()
-
-
-def _names(source: Source) -> list[str] | str:
-    """Return the names of a source without the places where files lie; a set of the hub keeps its whole name."""
-    if not isinstance(source, str | Path):
-        return [str(_names(part)) for part in source]
-    parts = Path(source).parts
-    if isinstance(source, str) and source.startswith("hub:"):
-        return source
-    first = next((index for index, part in enumerate(parts) if "*" in part), len(parts) - 1)
-    return "/".join(parts[first:])  # of a pattern all from the first * on

@@ -9,6 +9,9 @@ from typing import Any
 from urllib.error import URLError
 from urllib.request import urlopen
 
+from companion.pretraining.record import RECORD
+from companion.support.locate import BUNDLED
+
 Record = dict[str, Any]
 PLACE = "book/results"
 ROOT = Path(__file__).resolve().parents[2]  # of a checkout
@@ -20,19 +23,22 @@ def load_record(name: str) -> Record:
     Parameters
     ----------
     name : str
-        That of the file in `book/results`, without `.json`.
+        A bundled checkpoint, which has its record with it; or that of a file in `book/results`, without `.json`.
 
     Raises
     ------
     FileNotFoundError
         If there is no such record, or no checkout and no connection to the repository.
     """
-    folder = ROOT / PLACE
+    folder, bundled = ROOT / PLACE, BUNDLED / name / RECORD
+    if bundled.is_file():
+        return json.loads(bundled.read_text(encoding="utf-8"))
     if not folder.is_dir():
         return json.loads(_fetch(f"{PLACE}/{name}.json"))
     path = folder / f"{name}.json"
     if not path.is_file():
-        known = ", ".join(sorted(file.stem for file in folder.glob("*.json")))
+        files = [*folder.glob("*.json"), *(file.parent for file in BUNDLED.glob(f"*/{RECORD}"))]
+        known = ", ".join(sorted(file.stem for file in files))
         raise FileNotFoundError(f"there is no record {name!r}; choose one of {known}")
     return json.loads(path.read_text(encoding="utf-8"))
 
@@ -49,19 +55,9 @@ def load_chain(name: str) -> list[Record]:
     -------
     list of dict
         In the order of the runs.
-
-    Raises
-    ------
-    ValueError
-        If the runs go round in a circle.
     """
-    records = [load_record(name)]
-    while (initial := records[0]["config"].get("initial")) is not None:
-        earlier = Path(initial).parts[0]
-        if earlier in (record["name"] for record in records):
-            raise ValueError(f"run {records[0]['name']!r} goes on from {earlier!r}, which came after it")
-        records.insert(0, load_record(earlier))
-    return records
+    record = load_record(name)
+    return [*record["earlier"], record]
 
 
 def _fetch(path: str) -> bytes:

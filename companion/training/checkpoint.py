@@ -36,7 +36,7 @@ def save_checkpoint(accelerator: Any, folder: Path, progress: Mapping[str, Any])
     folder : Path
         Of the run.
     progress : mapping
-        What else to keep: `step`, `seconds`, `settings`, `identity`, `records`, `batches_per_step`.
+        What else to keep: `step`, `seconds`, `settings`, `identity`, `records`, `entries`, `batches_per_step`.
 
     Raises
     ------
@@ -104,6 +104,7 @@ def read_progress(target: Path) -> dict[str, Any]:
         progress = _renamed(json.loads((target / "progress.json").read_text(encoding="utf-8")))
         progress["settings"] = _with_defaults(progress["settings"])
         progress["records"] = [_with_nan(record) for record in progress["records"]]
+        progress.setdefault("entries", [_unknown(progress["step"], progress["seconds"])])
         sizes = progress["sizes"]
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise ValueError(f"{target} is no checkpoint of this trainer ({error}); move it away to start again") from error
@@ -196,6 +197,12 @@ def _with_defaults(settings: Mapping[str, Any]) -> dict[str, Any]:
     fields = dataclasses.fields(TrainingSettings)
     defaults = {field.name: field.default for field in fields if field.default is not dataclasses.MISSING}
     return json.loads(json.dumps({**defaults, **_renamed(settings)}))
+
+
+def _unknown(step: int, seconds: float) -> dict[str, Any]:
+    """Return the entry for the steps of an earlier version, which did not note where they were taken."""
+    entry = {"first_step": 1, "last_step": step, "seconds": seconds}
+    return {**entry, "peak_memory_bytes": None, "provenance": {}}
 
 
 def _with_nan(record: Mapping[str, Any]) -> dict[str, float]:

@@ -41,6 +41,7 @@ def train(
     on_step: OnStep | None = None,
     groups: Sequence[dict[str, Any]] | None = None,
     identity: Mapping[str, Any] | None = None,
+    provenance: Mapping[str, Any] | None = None,
     progress: bool = True,
     trackers: str | Sequence[str] = (),
 ) -> History:
@@ -74,6 +75,9 @@ def train(
     identity : mapping, optional
         What else the run is made of, such as its data: values that JSON can hold. A checkpoint of a run with another
         identity is refused.
+    provenance : mapping, optional
+        When, where and by what this process trains, as `companion.support.record.provenance` tells it. It is kept with
+        the steps that the process takes, in `History.entries`, and decides nothing.
     progress : bool
         Show a progress bar.
     trackers : str or sequence of str
@@ -108,7 +112,7 @@ def train(
     check_folder(folder, resume)
     trackers = tracker_names(trackers, folder)
     with trained_only(model, groups, settings) as groups:
-        run = Run(model, batches, objective, settings, groups, folder, identity or {}, trackers)
+        run = Run(model, batches, objective, settings, groups, folder, identity or {}, trackers, provenance or {})
         if resume and folder is not None:
             run.load(folder)
         with stop_signals() as stopped, run.progress_bar(progress) as bar:

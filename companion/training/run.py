@@ -18,7 +18,7 @@ import torch
 from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel
 
-from companion.support.devices import seed_everything
+from companion.support.devices import peak_memory, seed_everything
 from companion.training.checkpoint import load_checkpoint, plain, save_checkpoint
 from companion.training.history import History
 from companion.training.isolation import Isolation, new_accelerator
@@ -65,10 +65,11 @@ class Run:
         folder: Path | None,
         identity: Mapping[str, Any],
         trackers: Sequence[str],
+        provenance: Mapping[str, Any],
     ) -> None:
         self.model, self.batches, self.objective, self.settings = model, batches, objective, settings
         self.folder, self.history = folder, History()
-        self.identity = json.loads(json.dumps(identity))
+        self.identity, self.provenance = json.loads(json.dumps(identity)), provenance
         self.isolation = Isolation()
         self.unread: list[tuple[int, Sequence[int], Tensor]] = []  # losses and norms not yet seen to be finite
         with self.isolation.section():
@@ -111,20 +112,19 @@ class Run:
 
     def loop(self, bar: Any, validate: Callable | None, on_step: OnStep | None, stopped: threading.Event) -> None:
         """Take the steps that are left; validate, save and stop where it is due, and put the average in place."""
-        began, before = time.perf_counter(), self.history.seconds
         if self.is_last:  # resumed after its end
             self.end()
             return
-        batches = self.read()
+        began, batches = time.perf_counter(), self.read()
+        self.history.begin(self.provenance)
         self.step.train()
         asked = interrupted = False
         while not (self.is_last or asked or interrupted):
             numbers = self.numbers(self.history.step)
             record = self.optimise(numbers, [next(batches) for _ in numbers])
-            self.history.step += 1
             if self.average is not None:
                 self.average.update_parameters(self.model)
-            self.history.seconds = before + time.perf_counter() - began
+            self.history.advance(time.perf_counter() - began)
             self.log(record, bar)
             validated = self.is_last or self.due(self.settings.validate_every)
             if validated:
@@ -287,6 +287,7 @@ class Run:
         self.check_finite()
         if self.folder is None:
             return
+        self.history.entries[-1]["peak_memory_bytes"] = peak_memory(self.device)
         progress = {
             "step": self.history.step,
             "seconds": self.history.seconds,
@@ -294,6 +295,7 @@ class Run:
             "settings": plain(self.settings),
             "identity": self.identity,
             "records": self.history.records,
+            "entries": self.history.entries,
         }
         with self.isolation.section():
             save_checkpoint(self.accelerator, self.folder, progress)
@@ -303,7 +305,7 @@ class Run:
         with self.isolation.section():
             found = load_checkpoint(self.accelerator, folder, self.settings, self.identity, self.batches_per_step)
         if found is not None:
-            self.history = History(found["records"], found["step"], found["seconds"])
+            self.history = History(found["records"], found["step"], found["seconds"], entries=found["entries"])
 
     def unwrap_weights(self, models: list[nn.Module], weights: list[dict[str, Tensor]], folder: str) -> None:
         """Save the model under its own names, not those of the wrappers around it."""

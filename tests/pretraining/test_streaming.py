@@ -346,7 +346,9 @@ def test_two_processes_take_the_steps_of_one(text, tmp_path):
     assert ran.returncode == 0, ran.stderr
     found = json.loads((tmp_path / "two" / "record.json").read_text(encoding="utf-8"))
     alone = pretrain(config(text, tmp_path / "one", settings(steps=12, accumulation=2)), progress=False).record
-    assert found["corpus"] == alone["corpus"] and found["hardware"]["processes"] == 2
+    assert found["corpus"] == alone["corpus"]
+    (entry,) = found["entries"]
+    assert entry["provenance"]["hardware"]["processes"] == 2 and entry["last_step"] == 12
     for mine, other in zip(found["curve"], alone["curve"], strict=True):
         assert mine["loss"] == pytest.approx(other["loss"], rel=1e-4)
     assert len(list(islice((tmp_path / "two" / "corpus-train").glob("rank-*"), 3))) == 2

@@ -15,6 +15,7 @@ from companion.config import BertConfig
 from companion.data import plain
 from companion.model.heads import BertForPreTraining
 from companion.pretraining import PretrainingConfig, pretrain, run
+from companion.pretraining.record import source_names
 from companion.pretraining.vocabulary import learn_or_load_tokenizer
 from companion.text.tokenizer import Tokenizer
 from companion.training.settings import TrainingSettings
@@ -155,7 +156,7 @@ def test_a_checkpoint_to_go_on_from_keeps_its_own_dropout_and_its_shape_is_recor
     ],
 )
 def test_a_source_is_recorded_by_its_name_without_the_place_where_it_lies(source, name):
-    assert run._names(source) == name
+    assert source_names(source) == name
 
 
 def test_the_model_is_saved_before_anything_is_recorded(text, tmp_path, monkeypatch):
@@ -171,7 +172,7 @@ def test_the_model_is_saved_before_anything_is_recorded(text, tmp_path, monkeypa
 def test_a_system_that_does_not_tell_its_memory_stops_no_run(text, tmp_path, monkeypatch):
     monkeypatch.setattr("companion.support.devices._process_status", lambda: "Name:\tpython\n")
     result = pretrain(config(text, tmp_path / "run"), progress=False)
-    assert result.record["hardware"]["peak_memory_bytes"] is None
+    assert result.record["entries"][0]["peak_memory_bytes"] is None
 
 
 @pytest.fixture

@@ -12,6 +12,7 @@ from safetensors import safe_open
 
 from companion import BertForMaskedLM, BertForPreTraining, Tokenizer
 from companion.applications.fill import fill_mask
+from companion.pretraining.card import chain_of, machines_table, runs_table
 from companion.pretraining.corpus import vocabulary_checksum
 from companion.studies.tasks import GLUE, TASKS, by_task, weights_checksum
 from companion.studies.variants import VARIANTS
@@ -34,8 +35,9 @@ PROMISED = {
         ("fp32", "bf16"): (1.0, 1.1),
     },
 }
-RECORDS = sorted((ROOT / "book" / "results").glob("*.json"))
 FOLDER = BUNDLED / "mini"
+MINI = FOLDER / "record.json"
+RECORDS = [*sorted((ROOT / "book" / "results").glob("*.json")), MINI]
 CARD = (FOLDER / "README.md").read_text(encoding="utf-8")
 
 
@@ -45,7 +47,7 @@ def read(path):
 
 @pytest.fixture(scope="module")
 def record():
-    return read(ROOT / "book" / "results" / "mini.json")
+    return read(MINI)
 
 
 def test_the_weights_are_stored_in_half_precision_and_small():
@@ -92,28 +94,36 @@ def test_the_record_belongs_to_the_vocabulary_and_to_the_card(record):
         f"masked-token loss {final['validation_mlm']:.3f} nats, accuracy {final['validation_mlm_accuracy']:.1%}" in card
     )
     assert f"next-sentence accuracy {final['validation_nsp_accuracy']:.1%}" in card
-    assert f"{record['steps']:,} steps" in card
     assert record["corpus"]["source_checksum"] in card
+    for run in chain_of(record):
+        assert f"| `{run['name']}` | {run['steps']:,} |" in card
+        for entry in run["entries"]:
+            assert f"| `{run['name']}` | {entry['first_step']:,} to {entry['last_step']:,} |" in card
+    assert runs_table(record) in CARD and machines_table(record) in CARD
 
 
 @pytest.mark.parametrize("path", RECORDS, ids=lambda path: path.stem)
 def test_a_record_is_whole_and_names_no_place_on_a_machine(path):
     text = path.read_text(encoding="utf-8")
     record = json.loads(text)
-    sources = [entry["provenance"] for entry in record["entries"]] if "entries" in record else [record]
-    assert all({"date", "hardware", "versions"} <= set(source) for source in sources)
-    assert "entries" not in record or all(source["command"].startswith("companion bench ") for source in sources)
-    assert record["name"] == path.stem
+    sources = [entry["provenance"] for run in (*record.get("earlier", ()), record) for entry in run["entries"]]
+    assert all({"command", "date", "hardware", "versions"} <= set(source) for source in sources if source)
+    command = "companion pretrain " if path == MINI else "companion bench "
+    assert all(source["command"].startswith(command) for source in sources if source) and sources[-1]
+    assert record["name"] == (path.parent.name if path == MINI else path.stem)
     assert not re.search(r'"[^"]*/(home|root|tmp|work|Users)/', text)
 
 
-@pytest.mark.parametrize(
-    "path", [path for path in RECORDS if read(path)["kind"] == "pretraining"], ids=lambda path: path.stem
-)
-def test_a_record_of_one_run_reaches_its_last_step(path):
-    record = read(path)
-    assert {"steps", "seconds", "final", "curve"} <= set(record)
-    assert record["curve"][-1]["step"] == record["steps"]
+def test_every_run_of_the_chain_reaches_its_last_step_and_its_entries_join(record):
+    for run, before in zip(chain_of(record), [None, *chain_of(record)], strict=False):
+        assert {"steps", "seconds", "final", "curve"} <= set(run)
+        entries = run["entries"]
+        ends = [0, *(entry["last_step"] for entry in entries)]
+        assert [entry["first_step"] - 1 for entry in entries] == ends[:-1]
+        assert run["curve"][-1]["step"] == run["steps"] == ends[-1]
+        assert sum(entry["positions"] for entry in entries) == run["positions_seen"]
+        assert sum(entry["seconds"] for entry in entries) == pytest.approx(run["seconds"], abs=1)
+        assert run["config"].get("initial") == (before and f"{before['name']}/model")
 
 
 @pytest.mark.parametrize(

@@ -17,8 +17,8 @@ def folder(tmp_path, monkeypatch):
     return folder
 
 
-def write(folder, name, initial=None):
-    record = {"name": name, "config": {"initial": initial}}
+def write(folder, name, earlier=()):
+    record = {"name": name, "earlier": [{"name": one} for one in earlier]}
     (folder / f"{name}.json").write_text(json.dumps(record), encoding="utf-8")
 
 
@@ -27,35 +27,29 @@ def names(chain):
 
 
 def test_a_record_is_found_by_its_name(folder):
-    write(folder, "mini")
-    assert record.load_record("mini")["name"] == "mini"
+    write(folder, "tasks")
+    assert record.load_record("tasks")["name"] == "tasks"
+
+
+def test_the_record_of_a_bundled_checkpoint_comes_with_it(folder, monkeypatch, tmp_path):
+    assert names(record.load_chain("mini")) == ["mini-short", "mini-first", "mini-second", "mini"]
+    (tmp_path / "own").mkdir()
+    write(tmp_path / "own", "record")
+    monkeypatch.setattr(record, "BUNDLED", tmp_path)
+    assert record.load_record("own")["name"] == "record"
 
 
 def test_an_unknown_name_is_answered_with_those_that_exist(folder):
     write(folder, "first")
-    write(folder, "mini")
     with pytest.raises(FileNotFoundError, match="no record 'maxi'; choose one of first, mini"):
         record.load_record("maxi")
 
 
-def test_the_chain_follows_what_each_run_went_on_from(folder):
-    write(folder, "short")
-    write(folder, "first", "short/model")
-    write(folder, "mini", "first/model")
-    assert names(record.load_chain("mini")) == ["short", "first", "mini"]
-    assert names(record.load_chain("short")) == ["short"]
-
-
-def test_a_record_without_the_entry_begins_a_chain(folder):
-    (folder / "old.json").write_text('{"name": "old", "config": {}}', encoding="utf-8")
-    assert names(record.load_chain("old")) == ["old"]
-
-
-def test_a_circle_is_refused(folder):
-    write(folder, "one", "two/model")
-    write(folder, "two", "one/model")
-    with pytest.raises(ValueError, match="'two' goes on from 'one'"):
-        record.load_chain("one")
+def test_the_chain_is_what_the_record_tells(folder):
+    write(folder, "last", ("short", "first"))
+    write(folder, "alone")
+    assert names(record.load_chain("last")) == ["short", "first", "last"]
+    assert names(record.load_chain("alone")) == ["alone"]
 
 
 def test_without_a_checkout_the_repository_is_asked(tmp_path, monkeypatch):
@@ -63,13 +57,13 @@ def test_without_a_checkout_the_repository_is_asked(tmp_path, monkeypatch):
 
     def answer(address, timeout):
         asked.append(address)
-        return io.BytesIO(b'{"name": "mini"}')
+        return io.BytesIO(b'{"name": "tasks"}')
 
     monkeypatch.setattr(record, "ROOT", tmp_path)
     monkeypatch.setattr(record, "urlopen", answer)
-    assert record.load_record("mini") == {"name": "mini"}
+    assert record.load_record("tasks") == {"name": "tasks"}
     assert asked[0].startswith("https://raw.githubusercontent.com/")
-    assert asked[0].endswith("/HEAD/book/results/mini.json")
+    assert asked[0].endswith("/HEAD/book/results/tasks.json")
 
 
 def test_without_checkout_and_connection_the_error_says_what_to_do(tmp_path, monkeypatch):
@@ -79,4 +73,4 @@ def test_without_checkout_and_connection_the_error_says_what_to_do(tmp_path, mon
     monkeypatch.setattr(record, "ROOT", tmp_path)
     monkeypatch.setattr(record, "urlopen", fail)
     with pytest.raises(FileNotFoundError, match="could not be read .*no route.*in a checkout"):
-        record.load_record("mini")
+        record.load_record("tasks")
