@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import ast
 import hashlib
 import os
 import re
@@ -19,7 +20,7 @@ sys.path.insert(0, str(Path(__file__).parent))
 from address import ROOT, repository  # noqa: E402
 
 CELL_METADATA = ("mystnb", "tags")
-TAGS = ("hide-cell", "hide-input", "hide-output")
+TAGS = ("claim", "hide-cell", "hide-input", "hide-output")
 KERNEL = {
     "kernelspec": {"display_name": "Python 3", "language": "python", "name": "python3"},
     "language_info": {"name": "python"},
@@ -71,6 +72,35 @@ def fold_solutions(cells: list[NotebookNode]) -> None:
             cell.metadata.setdefault("mystnb", {})["code_prompt_show"] = "Show the solution"
 
 
+def fold_what_is_no_reading(cells: list[NotebookNode]) -> None:
+    """Fold the imports and the code that only draws; mark a cell of claims alone, whose ✓ goes to its sentence."""
+    code = [cell for cell in cells if cell.cell_type == "code" and not is_colab_cell(cell)]
+    for place, cell in enumerate(code):
+        if place == 0:
+            fold(cell, "Imports")
+        elif "figure" in cell.metadata.get("mystnb", {}):
+            fold(cell, "Show the code of this figure")
+        elif is_only_claims(cell.source):
+            cell.metadata["tags"] = ["claim"]
+
+
+def fold(cell: NotebookNode, prompt: str) -> None:
+    """Fold the code of `cell` under `prompt`, unless the whole cell is folded already."""
+    if "hide-cell" not in cell.metadata.get("tags", ()):
+        cell.metadata["tags"] = ["hide-input"]
+        cell.metadata.setdefault("mystnb", {})["code_prompt_show"] = prompt
+
+
+def is_only_claims(source: str) -> bool:
+    """Return whether `source` calls `claim` and does nothing else."""
+    return all(
+        isinstance(node, ast.Expr)
+        and isinstance(node.value, ast.Call)
+        and getattr(node.value.func, "id", "") == "claim"
+        for node in ast.parse(source).body
+    )
+
+
 def set_ids(cells: list[NotebookNode]) -> None:
     """Give every cell an id made from what it says, so that an id changes only with its cell."""
     seen: dict[str, int] = {}
@@ -97,6 +127,7 @@ def normalise(notebook: NotebookNode) -> NotebookNode:
     notebook["cells"] = with_colab_cell([cell for cell in notebook.cells if cell.source.strip()])
     notebook["metadata"] = nbformat.from_dict(KERNEL)
     notebook["nbformat"], notebook["nbformat_minor"] = 4, 5
+    fold_what_is_no_reading(notebook.cells)
     fold_solutions(notebook.cells)
     for cell in notebook.cells:
         kept = {key: cell.metadata[key] for key in CELL_METADATA if key in cell.metadata}

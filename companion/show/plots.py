@@ -1,10 +1,12 @@
 """Figures from arrays, never from models: labelled axes, and colours that hold in grey and for colour-blind readers.
 
-Every function returns a `matplotlib.figure.Figure`, shown once where it is a cell's last expression.
+Every function returns a `Plot`, which a cell shows as SVG in the colours of the page.
 """
 
 from __future__ import annotations
 
+import io
+import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
@@ -16,15 +18,23 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 from numpy.typing import ArrayLike
 
-# Okabe and Ito's palette, ordered so that neighbours also differ in lightness.
-COLOURS = ("#0072B2", "#E69F00", "#009E73", "#D55E00", "#56B4E9", "#CC79A7", "#000000")
+from companion.show.colours import FAINT, INK, METHODS, MUTED, PALETTE, PAPER, themed
+
+COLOURS = tuple(PALETTE.values())
 LINES = ("-", "--", "-.", ":")
 STYLE: dict[Any, Any] = {
-    "figure.facecolor": "white",
-    "figure.dpi": 100,
+    "figure.facecolor": PAPER,
+    "axes.facecolor": "none",
     "savefig.bbox": "tight",
-    "font.size": 10,
-    "axes.titlesize": 11,
+    "svg.fonttype": "none",
+    "svg.hashsalt": "companion",
+    "font.size": 11,
+    "axes.titlesize": 12,
+    "text.color": INK,
+    "axes.labelcolor": INK,
+    "axes.edgecolor": MUTED,
+    "xtick.color": INK,
+    "ytick.color": INK,
     "axes.spines.top": False,
     "axes.spines.right": False,
     "axes.grid": False,
@@ -33,18 +43,59 @@ STYLE: dict[Any, Any] = {
 }
 
 
+class Plot:
+    """A matplotlib figure that a cell shows as SVG, its colours those of the page that it stands on.
+
+    What it does not know itself, the figure answers: `plot.axes`, `plot.legend(...)`, `plot.savefig(...)`.
+
+    Parameters
+    ----------
+    figure : matplotlib.figure.Figure
+    """
+
+    def __init__(self, figure: Figure) -> None:
+        self.figure = figure
+
+    def __getattr__(self, name: str) -> Any:
+        """Return the attribute of the figure."""
+        if name == "figure":
+            raise AttributeError(name)
+        return getattr(self.figure, name)
+
+    def __repr__(self) -> str:
+        """Return the size."""
+        width, height = self.figure.get_size_inches() * 72
+        return f"<Plot of {width:.0f} × {height:.0f} points with {len(self.figure.axes)} axes>"
+
+    def _repr_svg_(self) -> str:
+        file = io.StringIO()
+        with plt.rc_context(STYLE):
+            self.figure.savefig(file, format="svg", metadata={"Date": None, "Creator": None})
+        svg = file.getvalue()
+        svg = svg[svg.index("<svg") :]
+        svg = re.sub(r" *<metadata>.*?</metadata>\n", "", svg, flags=re.DOTALL)
+        svg = re.sub(r"(-?\d+\.\d\d)\d+", r"\1", svg)  # a hundredth of a point is less than anyone sees
+        return themed(re.sub(r"'DejaVu Sans'[^;\"]*sans-serif", "var(--show-sans, sans-serif)", svg))
+
+
 @contextmanager
-def figure(width: float = 6.0, height: float = 3.6, **options: Any) -> Iterator[tuple[Figure, Axes]]:
-    """Yield a figure of `width` × `height` inches in the style of the book, with its axes, and close it at the end.
+def figure(width: float = 5.6, height: float = 3.6, **options: Any) -> Iterator[tuple[Plot, Axes]]:
+    """Yield a plot of `width` × `height` inches in the style of the book, with its axes, and close it at the end.
 
     Closed, it is drawn only where it is returned as a cell's value. `options` go to `matplotlib.pyplot.subplots`.
     """
     with plt.rc_context(STYLE):
-        fig, axes = plt.subplots(figsize=(width, height), layout="constrained", **options)
+        drawn, axes = plt.subplots(figsize=(width, height), layout="constrained", **options)
         try:
-            yield fig, axes
+            yield Plot(drawn), axes
         finally:
-            plt.close(fig)
+            plt.close(drawn)
+
+
+def colour_of(name: str, place: int) -> str:
+    """Return the colour of a series: that of the method that its name begins with, else the one of its place."""
+    method = next((known for known in METHODS if name.startswith(known)), None)
+    return PALETTE[METHODS[method]] if method else COLOURS[place % len(COLOURS)]
 
 
 def heat_map(
@@ -59,7 +110,7 @@ def heat_map(
     limits: tuple[float, float] | None = None,
     texts: Sequence[Sequence[str]] | None = None,
     cell: tuple[float, float] = (0.55, 0.45),
-) -> Figure:
+) -> Plot:
     """Draw a matrix as a heat map with its numbers, or with other `texts`, in the cells.
 
     Parameters
@@ -95,7 +146,7 @@ def heat_map(
     return fig
 
 
-def attention_map(weights: ArrayLike, tokens: Sequence[str], keys: Sequence[str] | None = None) -> Figure:
+def attention_map(weights: ArrayLike, tokens: Sequence[str], keys: Sequence[str] | None = None) -> Plot:
     """Draw attention weights (queries, keys), between 0 and 1: row i is how token i spreads its attention."""
     decimals = 2 if len(tokens) <= 12 else None
     names: dict[str, Any] = {"row_label": "query token", "column_label": "key token", "value_label": "attention weight"}
@@ -111,7 +162,7 @@ def curves(
     log_x: bool = False,
     log_y: bool = False,
     legend_outside: bool = False,
-) -> Figure:
+) -> Plot:
     """Draw one line a series, each in a colour and a dash of its own, and horizontal lines at named `levels`.
 
     Parameters
@@ -129,12 +180,11 @@ def curves(
     """
     with figure() as (fig, axes):
         for i, (name, (x, y)) in enumerate(series.items()):
-            axes.plot(x, y, LINES[i % len(LINES)], color=COLOURS[i % len(COLOURS)], label=name, linewidth=2)
+            axes.plot(x, y, LINES[i % len(LINES)], color=colour_of(name, i), label=name, linewidth=2)
         for name, level in (levels or {}).items():
-            axes.axhline(level, color="0.4", linestyle=":", linewidth=1.5)
-            axes.annotate(
-                name, (0.99, level), xycoords=("axes fraction", "data"), ha="right", va="bottom", color="0.25"
-            )
+            axes.axhline(level, color=MUTED, linestyle=":", linewidth=1.5)
+            place: dict[str, Any] = {"xytext": (4, 0), "textcoords": "offset points", "ha": "left", "va": "center"}
+            axes.annotate(name, (1, level), xycoords=("axes fraction", "data"), color=MUTED, fontsize=10, **place)
         axes.set(xlabel=x_label, ylabel=y_label)
         axes.set_xscale("log" if log_x else "linear")
         axes.set_yscale("log" if log_y else "linear")
@@ -156,14 +206,12 @@ def bars(
     x_label: str = "",
     errors: dict[str, float] | None = None,
     decimals: int = 2,
-) -> Figure:
+) -> Plot:
     """Draw one bar a name with its value above it, and error bars (half-widths) where they are given."""
     with figure(1.5 + 1.1 * len(values), 3.4) as (fig, axes):
         heights = list(values.values())
         spread = None if errors is None else [errors[name] for name in values]
-        drawn = axes.bar(
-            list(values), heights, yerr=spread, capsize=4, color=[COLOURS[i % 7] for i in range(len(values))]
-        )
+        drawn = axes.bar(list(values), heights, yerr=spread, capsize=4, color=COLOURS[0])
         axes.bar_label(drawn, fmt=f"%.{decimals}f", padding=3)
         axes.set(xlabel=x_label, ylabel=y_label)
         axes.margins(y=0.15)
@@ -176,7 +224,7 @@ def dot_plot(
     x_label: str,
     levels: dict[str, float] | None = None,
     intervals: dict[str, dict[str, tuple[float, float]]] | None = None,
-) -> Figure:
+) -> Plot:
     """Draw one row a name, with one marker a series on it: for comparing values whose names are long.
 
     Parameters
@@ -193,23 +241,23 @@ def dot_plot(
     """
     rows = list(dict.fromkeys(row for values in series.values() for row in values))
     apart = 0.5 / len(series) if intervals else 0.0
-    with figure(6.4, 1.3 + (0.45 if intervals else 0.32) * len(rows)) as (fig, axes):
-        axes.hlines(range(len(rows)), 0, 1, transform=axes.get_yaxis_transform(), color="0.88", linewidth=1, zorder=0)
+    with figure(5.8, 1.3 + (0.45 if intervals else 0.32) * len(rows)) as (fig, axes):
+        axes.hlines(range(len(rows)), 0, 1, transform=axes.get_yaxis_transform(), color=FAINT, linewidth=1, zorder=0)
         for i, (name, values) in enumerate(series.items()):
             places = [rows.index(row) + apart * (i - (len(series) - 1) / 2) for row in values]
             if intervals:
                 low, high = zip(*(intervals[name][row] for row in values), strict=True)
-                axes.hlines(places, low, high, color=COLOURS[i % 7], linewidth=1.5)
+                axes.hlines(places, low, high, color=colour_of(name, i), linewidth=1.5)
             look: dict[str, Any] = {
                 "marker": "os^D"[i % 4],
-                "edgecolors": COLOURS[i % 7],
+                "edgecolors": colour_of(name, i),
                 "s": 40 + 50 * i,
                 "clip_on": False,
             }
-            filling = COLOURS[0] if i == 0 else "none"  # open and larger, so that it hides no earlier one
+            filling = colour_of(name, i) if i == 0 else "none"  # open and larger, so that it hides no earlier one
             axes.scatter(list(values.values()), places, label=name, facecolors=filling, linewidths=1.6, **look)
         for name, level in (levels or {}).items():
-            axes.axvline(level, color="0.4", linestyle=":", linewidth=1.5, label=name, zorder=0)
+            axes.axvline(level, color=MUTED, linestyle=":", linewidth=1.5, label=name, zorder=0)
         axes.set_yticks(range(len(rows)), rows)
         axes.invert_yaxis()
         axes.set(xlabel=x_label)
@@ -225,7 +273,7 @@ def points(
     names: dict[str, Sequence[str]] | None = None,
     hull: str | None = None,
     legend_outside: bool = False,
-) -> Figure:
+) -> Plot:
     """Draw groups of points in the plane, each with a colour and a marker of its own, and names beside them if given.
 
     Parameters
@@ -242,7 +290,7 @@ def points(
     with figure(5.6, 4.2) as (fig, axes):
         if hull is not None:
             corners = convex_hull(groups[hull])
-            axes.fill(*corners.T, facecolor="0.93", edgecolor="0.6", label=f"convex hull of {hull}", zorder=0)
+            axes.fill(*corners.T, facecolor=FAINT, edgecolor=MUTED, label=f"convex hull of {hull}", zorder=0)
         for i, (group, values) in enumerate(groups.items()):
             values = np.asarray(values, dtype=float)
             axes.scatter(values[:, 0], values[:, 1], marker="os^Dvx"[i % 6], color=COLOURS[i % 7], label=group, s=45)
@@ -271,7 +319,7 @@ def convex_hull(positions: ArrayLike) -> np.ndarray:
 
 def dot_products(
     query: ArrayLike, keys: ArrayLike, names: Sequence[str], *, query_name: str, x_label: str, y_label: str
-) -> Figure:
+) -> Plot:
     """Draw a query as an arrow and keys as points, each on the dashed line of all points that score like it.
 
     Such a line stands at right angles to the query; the further along the query it lies, the higher the score.
@@ -290,7 +338,7 @@ def dot_products(
     across = np.array([-query[1], query[0]])
     with figure(5.6, 4.2) as (fig, axes):
         for name, key in zip(names, keys, strict=True):
-            axes.axline(key, key + across, color="0.6", linestyle="--", linewidth=1, zorder=0)
+            axes.axline(key, key + across, color=MUTED, linestyle="--", linewidth=1, zorder=0)
             text: dict[str, Any] = {
                 "xytext": (-7, -4),
                 "textcoords": "offset points",
@@ -298,7 +346,7 @@ def dot_products(
                 "va": "top",
                 "fontsize": 9,
             }
-            box = {"facecolor": "white", "edgecolor": "none", "pad": 1}
+            box = {"facecolor": PAPER, "edgecolor": "none", "pad": 1}
             axes.annotate(f"{name}: {key @ query:g}", key, bbox=box, **text)
         axes.scatter(keys[:, 0], keys[:, 1], marker="s", color=COLOURS[1], label="keys, with their scores", s=45)
         axes.quiver(*query, angles="xy", scale_units="xy", scale=1, color=COLOURS[0], width=0.009, label=query_name)

@@ -5,26 +5,18 @@ Every page is opened once; the tests read what was found there.
 
 from __future__ import annotations
 
-import functools
-import http.server
 import re
-import threading
-from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from pathlib import Path
 
 import pytest
 from axe_playwright_python.sync_playwright import Axe
-from playwright.sync_api import BrowserContext, Page, sync_playwright
+from playwright.sync_api import BrowserContext, Page
 
-HTML = Path(__file__).resolve().parents[2] / "_build" / "html"
-FLAGS = (
-    "--headless --no-sandbox --disable-gpu --disable-quic --no-first-run --disable-background-networking "
-    "--disable-component-update --disable-sync"
-).split()
-PATIENCE = 120_000  # milliseconds, for busy machines; nothing here depends on being fast
-DESKTOP, TELEPHONE = {"width": 1280, "height": 900}, {"width": 390, "height": 844}
-READABLE = {"runOnly": {"type": "rule", "values": ["color-contrast", "document-title", "image-alt", "link-name"]}}
+from tests.pages.site import DESKTOP, HTML
+
+TELEPHONE = {"width": 390, "height": 844}
+RULES = ["color-contrast", "document-title", "image-alt", "svg-img-alt", "link-name"]
+READABLE = {"runOnly": {"type": "rule", "values": RULES}}
 RAW_MATH = re.compile(r"\$[^$\n]*\\[a-z]+[^$\n]*\$|\\\(|\\\[")
 
 DIAGRAMS_STAND = "[...document.querySelectorAll('.mermaid')].every(diagram => diagram.querySelector('svg'))"
@@ -35,8 +27,9 @@ PROSE = """() => {
   article?.querySelectorAll('pre, code, mjx-container, .mermaid').forEach(node => node.remove());
   return article?.textContent ?? '';
 }"""
-PICTURES = """() => [...document.querySelectorAll('article img')].map(image => [
-  image.alt, image.naturalWidth > 0, Boolean(image.closest('figure')?.querySelector('figcaption')?.textContent)])"""
+PICTURES = """() => [...document.querySelectorAll('article img, article svg.picture')].map(image => [
+  image.alt ?? image.getAttribute('aria-label'), (image.naturalWidth ?? image.viewBox.baseVal.width) > 0,
+  Boolean(image.closest('figure')?.querySelector('figcaption')?.textContent)])"""
 # A page repeats its few colours of code thousands of times; three of each kind are enough to judge them.
 THIN_OUT = """() => {
   const seen = {};
@@ -62,13 +55,6 @@ class Visit:
     unreadable: dict[str, list[str]] = field(default_factory=dict)
 
 
-class QuietHandler(http.server.SimpleHTTPRequestHandler):
-    """Serves files and logs nothing."""
-
-    def log_message(self, *arguments: object) -> None:
-        pass
-
-
 def page_names() -> list[str]:
     """List the built pages, but for the redirection at the root."""
     pages = (path.relative_to(HTML).as_posix() for path in HTML.rglob("*.html") if "_static" not in path.parts)
@@ -76,40 +62,9 @@ def page_names() -> list[str]:
 
 
 @pytest.fixture(scope="module")
-def address(unavailable: Callable[[str], None]) -> Iterator[str]:
-    """Serve the built book on this machine: modules do not load from `file://`."""
-    if not (HTML / "index.html").is_file():
-        unavailable("the book is not built; run make book")
-    handler = functools.partial(QuietHandler, directory=str(HTML))
-    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
-        threading.Thread(target=server.serve_forever, daemon=True).start()
-        yield f"http://127.0.0.1:{server.server_port}"
-        server.shutdown()
-
-
-@pytest.fixture(scope="module")
-def context(chromium: Path) -> Iterator[BrowserContext]:
-    """One browser for all pages, so that what they share is loaded once."""
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=str(chromium), args=FLAGS, timeout=PATIENCE)
-        context = browser.new_context(viewport=DESKTOP, reduced_motion="reduce")
-        context.set_default_timeout(PATIENCE)
-        context.add_init_script("localStorage.setItem('mode', 'light'); localStorage.setItem('theme', 'light')")
-        yield context
-        browser.close()
-
-
-@pytest.fixture(scope="module")
 def visited() -> dict[str, Visit]:
     """Every page that has been opened so far."""
     return {}
-
-
-@pytest.fixture
-def page(context: BrowserContext) -> Iterator[Page]:
-    page = context.new_page()
-    yield page
-    page.close()
 
 
 @pytest.fixture

@@ -23,6 +23,11 @@ CELLS = [
     ("print('[ 0.5  0.25]')", "[0.50001 0.25]\n", "PASSED"),
     ("print('three')", "four\n", "FAILED"),
     ("print('1.5 and 2.5')", "1.5\n", "FAILED"),
+    ("print('AUC 0.91 (to 0.02)')", "AUC 0.89 (to 0.02)\n", "PASSED"),
+    ("print('AUC 0.95 (to 0.02)')", "AUC 0.89 (to 0.02)\n", "FAILED"),
+    ("print('AUC 0.90 (to 0.2)')", "AUC 0.90 (to 0.02)\n", "FAILED"),
+    ("print('1,310 (to 20) of 7')", "1,305 (to 20) of 7\n", "PASSED"),
+    ("print('1,310 (to 20) of 8')", "1,310 (to 20) of 7\n", "FAILED"),
     ("object()", "<object at 0x7f0000000000>", "PASSED"),
 ]
 

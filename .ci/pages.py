@@ -1,0 +1,107 @@
+"""What this book asks of Sphinx beyond its extensions: pictures in the page, answers in folds, words above the text."""
+
+from __future__ import annotations
+
+import html
+import re
+from pathlib import Path
+from typing import Any
+
+from docutils import nodes
+from sphinx.application import Sphinx
+from sphinx.transforms import SphinxTransform
+
+SVG_IMAGE = re.compile(r'<img(?P<attributes>[^>]*?)src="[^"]*_images/(?P<name>[^"/]+\.svg)"(?P<more>[^>]*)>')
+WORDS_PER_MINUTE = 200
+
+
+class FoldAnswers(SphinxTransform):
+    """Put every solution into a fold of its own, right below its exercise, in place of a section of solutions."""
+
+    default_priority = 790  # sections and cells stand; titles are not collected yet
+
+    def apply(self, **_: Any) -> None:
+        """Move the sections `Solution n` below item n of the list of exercises."""
+        sections = {section.astext().partition("\n")[0]: section for section in self.document.findall(nodes.section)}
+        exercises, solutions = sections.get("Exercises"), sections.get("Solutions")
+        if exercises is None or solutions is None:
+            return
+        (questions,) = exercises.findall(nodes.enumerated_list)
+        answers = [part for part in solutions.children if isinstance(part, nodes.section)]
+        items = [part for part in questions.children if isinstance(part, nodes.list_item)]
+        if len(items) != len(answers):
+            raise ValueError(f"{self.env.docname}: {len(items)} exercises and {len(answers)} solutions")
+        place = exercises.index(questions)
+        exercises.remove(questions)
+        blocks = [block for n, pair in enumerate(zip(items, answers, strict=True), 1) for block in folded(n, *pair)]
+        exercises[place:place] = blocks
+        solutions.parent.remove(solutions)
+
+
+def folded(number: int, question: nodes.list_item, answer: nodes.section) -> list[nodes.Node]:
+    """Return the nodes of one exercise: its number and question, then the fold with its answer."""
+    name = " ".join(answer["ids"][:1])
+    opening = f'<div class="exercise"><p class="exercise-number">Exercise {number}</p>'
+    fold = f'<details class="answer" id="{name}"><summary>Answer</summary>'
+    return [
+        raw(opening),
+        *question.children,
+        raw(fold),
+        *answer.children[1:],
+        raw("</details></div>"),
+    ]
+
+
+def raw(text: str) -> nodes.raw:
+    """Return a node that is written as it stands into HTML and nowhere else."""
+    return nodes.raw("", text, format="html")
+
+
+def finish_page(
+    app: Sphinx,
+    pagename: str,
+    templatename: str,
+    context: dict[str, Any],
+    doctree: nodes.document | None,
+) -> None:
+    """Draw SVG pictures into the page, so that they take its colours, and put what helps to choose above its text."""
+    if doctree is None or "body" not in context:
+        return
+    sources = {name: Path(app.srcdir, source) for source, name in app.builder.images.items()}
+    body = SVG_IMAGE.sub(lambda image: inlined(image, sources), context["body"])
+    if str(app.env.doc2path(pagename)).endswith(".ipynb"):
+        body = body.replace("</h1>", "</h1>" + at_a_glance(app, pagename, doctree), 1)
+    context["body"] = body
+
+
+def inlined(image: re.Match[str], sources: dict[str, Path]) -> str:
+    """Return the file of an `<img>` as an `<svg>` that says what its alternative text says."""
+    attributes = image["attributes"] + image["more"]
+    svg = sources[image["name"]].read_text(encoding="utf-8")
+    svg = svg[svg.index("<svg") :].strip()
+    alternative = re.search(r'alt="([^"]*)"', attributes)
+    label = f' role="img" aria-label="{alternative[1]}"' if alternative else ""
+    opening, rest = svg.split(">", 1)
+    opening = re.sub(r' (role|aria-label|class)="[^"]*"', "", opening) if alternative else opening
+    return f'{opening}{label} class="picture">{rest}'
+
+
+def at_a_glance(app: Sphinx, pagename: str, doctree: nodes.document) -> str:
+    """Return the line below a title: how long it takes to read and run, and where it can be run."""
+    prose = " ".join(paragraph.astext() for paragraph in doctree.findall(nodes.paragraph))
+    minutes = max(5, 5 * round(len(prose.split()) / WORDS_PER_MINUTE / 5))
+    repository = app.config.html_theme_options["repository_url"].removeprefix("https://github.com/").rstrip("/")
+    branch = app.config.html_theme_options["repository_branch"]
+    file = html.escape(Path(app.env.doc2path(pagename)).relative_to(app.srcdir).as_posix())
+    colab = f"https://colab.research.google.com/github/{repository}/blob/{branch}/{file}"
+    return (
+        f'<p class="glance"><span>{minutes} minutes to read</span><span>runs in under a minute without a GPU</span>'
+        f'<a href="{colab}">Open in Colab</a></p>'
+    )
+
+
+def setup(app: Sphinx) -> dict[str, Any]:
+    """Register all of it with Sphinx."""
+    app.add_transform(FoldAnswers)
+    app.connect("html-page-context", finish_page, priority=900)
+    return {"parallel_read_safe": True, "parallel_write_safe": True}

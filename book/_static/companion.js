@@ -1,0 +1,147 @@
+// What the pages of the book do when scripts run: claims at their sentences, draws one at a time, fields for numbers.
+// Without scripts everything that is hidden here simply stands in the page.
+(() => {
+  "use strict";
+  const MODE = "companion-check"; // whether every claim stands open, kept by the browser
+  const root = document.documentElement;
+  root.classList.add("scripted");
+
+  const remembered = () => {
+    try {
+      return localStorage.getItem(MODE) === "yes";
+    } catch {
+      return false; // a browser that keeps nothing
+    }
+  };
+
+  const remember = (checking) => {
+    try {
+      localStorage.setItem(MODE, checking ? "yes" : "no");
+    } catch {
+      // it holds for this page then
+    }
+  };
+
+  const create = (name, attributes = {}, text = "") => {
+    const element = Object.assign(document.createElement(name), attributes);
+    element.textContent = text;
+    return element;
+  };
+
+  // The last paragraph or item before `cell`: where the sentence stands that the cell checks.
+  const sentenceBefore = (cell) => {
+    let before = cell.previousElementSibling;
+    while (before && before.matches(".tag_claim")) before = before.previousElementSibling;
+    if (!before) return null;
+    if (before.matches("p")) return before;
+    const inside = before.querySelectorAll("p, li, figcaption .caption-text");
+    return inside.length ? inside[inside.length - 1] : null;
+  };
+
+  const markClaims = () => {
+    const marks = [];
+    document.querySelectorAll(".cell.tag_claim").forEach((cell, i) => {
+      const sentence = sentenceBefore(cell);
+      if (!sentence) {
+        cell.classList.add("open");
+        return;
+      }
+      cell.id ||= `claim-${i + 1}`;
+      const mark = create("button", { type: "button", className: "claim-mark" }, "✓");
+      const said = [...cell.querySelectorAll(".cell_output pre")].map((pre) => pre.textContent.trim()).join(" ");
+      mark.title = said;
+      mark.setAttribute("aria-label", `Checked: ${said.replaceAll("✓", "")}`);
+      mark.setAttribute("aria-controls", cell.id);
+      const show = (open) => {
+        cell.classList.toggle("open", open);
+        mark.setAttribute("aria-expanded", String(open));
+      };
+      mark.addEventListener("click", () => show(!cell.classList.contains("open")));
+      sentence.append(mark);
+      show(false);
+      marks.push(show);
+    });
+    return marks;
+  };
+
+  const addSwitch = (marks) => {
+    const line = document.querySelector(".glance");
+    if (!line || !marks.length) return;
+    const button = create("button", { type: "button", className: "check-switch" });
+    const set = (checking) => {
+      button.textContent = checking ? "Hide the checks" : `Show the ${marks.length} checks`;
+      button.setAttribute("aria-pressed", String(checking));
+      marks.forEach((show) => show(checking));
+    };
+    button.addEventListener("click", () => {
+      const checking = button.getAttribute("aria-pressed") !== "true";
+      remember(checking);
+      set(checking);
+    });
+    line.append(button);
+    set(remembered());
+  };
+
+  // Lines that begin with a tick are sentences, not the printout of a program.
+  const styleClaimLines = () => {
+    document.querySelectorAll(".cell_output pre").forEach((pre) => {
+      const lines = pre.textContent.trimEnd().split("\n");
+      if (!lines.every((line) => line.startsWith("✓ "))) return;
+      pre.closest(".highlight, .output")?.classList.add("claims");
+      pre.closest(".cell_output").classList.add("has-claims");
+      pre.replaceChildren(
+        ...lines.map((line) => {
+          const sentence = create("div", {}, line.slice(2));
+          sentence.prepend(create("span", { className: "tick" }, "✓"));
+          return sentence;
+        }),
+      );
+    });
+  };
+
+  const turnDraws = () => {
+    document.querySelectorAll(".show .draws").forEach((draws) => {
+      const all = [...draws.querySelectorAll(".draw")];
+      let current = 0;
+      const show = (next) => {
+        all[current].classList.remove("current");
+        current = next % all.length;
+        all[current].classList.add("current");
+      };
+      const button = create("button", { type: "button" }, draws.dataset.again);
+      button.addEventListener("click", () => show(current + 1));
+      draws.setAttribute("aria-live", "polite");
+      draws.append(button);
+      show(0);
+    });
+  };
+
+  const askNumbers = () => {
+    document.querySelectorAll(".show .question.number").forEach((question) => {
+      const { answer, within, unit } = question.dataset;
+      const input = create("input", { type: "text", inputMode: "decimal" });
+      input.setAttribute("aria-label", `Your answer${unit ? `, in ${unit}` : ""}`);
+      const verdict = create("span", { role: "status" });
+      const form = create("form");
+      form.append(input, ` ${unit} `, create("button", { type: "submit" }, "Check"), " ", verdict);
+      form.addEventListener("submit", (event) => {
+        event.preventDefault();
+        const given = Number.parseFloat(input.value.replaceAll(",", ""));
+        const slack = Math.max(Number(within), 1e-9 * Math.abs(Number(answer)));
+        if (Number.isNaN(given)) verdict.textContent = "Write a number, such as 12.5.";
+        else if (Math.abs(given - Number(answer)) <= slack) verdict.textContent = "Right.";
+        else verdict.textContent = given < Number(answer) ? "It is more." : "It is less.";
+      });
+      question.querySelector("p").after(form);
+    });
+  };
+
+  document.addEventListener("DOMContentLoaded", () => {
+    styleClaimLines();
+    addSwitch(markClaims());
+    turnDraws();
+    askNumbers();
+    const asked = document.getElementById(location.hash.slice(1));
+    asked?.closest("details")?.setAttribute("open", "");
+  });
+})();

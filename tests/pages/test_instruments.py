@@ -1,0 +1,92 @@
+"""What the pages do in a browser: claims at their sentences, answers that wait, pictures in the colours of the page."""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+from playwright.sync_api import Page
+
+NAME = "book/attention/by_hand.html"
+
+
+@pytest.fixture
+def by_hand(page: Page, address: str) -> Page:
+    page.goto(f"{address}/{NAME}")
+    page.wait_for_selector(".claim-mark")
+    return page
+
+
+def test_a_claim_shows_what_was_asserted_at_a_press_and_hides_it_at_the_next(by_hand: Page):
+    mark = by_hand.locator(".claim-mark").first
+    cell = by_hand.locator(f"[id='{mark.get_attribute('aria-controls')}']")
+    assert not cell.is_visible()
+    mark.focus()
+    by_hand.keyboard.press("Enter")
+    assert cell.is_visible()
+    assert "claim(" in cell.inner_text()
+    assert mark.get_attribute("aria-expanded") == "true"
+    mark.click()
+    assert not cell.is_visible()
+
+
+def test_a_mark_says_what_was_claimed(by_hand: Page):
+    said = by_hand.locator(".claim-mark").first.get_attribute("aria-label")
+    assert re.match(r"Checked: +\w", said)
+
+
+def test_the_switch_opens_every_check_and_the_browser_remembers_it(by_hand: Page):
+    closed = by_hand.locator(".tag_claim:visible").count()
+    by_hand.locator(".check-switch").click()
+    count = by_hand.locator(".claim-mark").count()
+    assert closed == 0
+    assert by_hand.locator(".tag_claim:visible").count() == count
+    by_hand.reload()
+    by_hand.wait_for_selector(".claim-mark")
+    assert by_hand.locator(".tag_claim:visible").count() == count
+    by_hand.locator(".check-switch").click()
+    assert by_hand.locator(".tag_claim:visible").count() == 0
+
+
+def test_answers_wait_below_their_exercises(by_hand: Page):
+    assert by_hand.locator(".exercise").count() == 5
+    assert by_hand.locator("details.answer[open]").count() == 0
+    assert by_hand.locator("h2:has-text('Solutions')").count() == 0
+    first = by_hand.locator(".exercise").first
+    hidden = first.locator("details.answer > p").first
+    assert not hidden.is_visible()
+    first.locator("summary").first.click()
+    assert hidden.is_visible()
+
+
+def test_a_link_to_an_answer_opens_it(page: Page, address: str):
+    page.goto(f"{address}/{NAME}#solution-2")
+    page.wait_for_selector(".claim-mark")
+    assert page.locator("#solution-2").get_attribute("open") is not None
+
+
+def test_below_the_title_stand_the_time_and_a_way_to_run_the_page(by_hand: Page):
+    line = by_hand.locator(".glance")
+    assert re.match(r"\d+ minutes to read", line.inner_text())
+    address = line.locator("a").get_attribute("href")
+    assert address.startswith("https://colab.research.google.com/github/")
+    assert address.endswith("/book/attention/by_hand.ipynb")
+
+
+def test_pictures_take_the_colours_of_the_theme(by_hand: Page):
+    colour = "getComputedStyle(document.querySelector('svg.picture text')).fill"
+    by_hand.evaluate("document.documentElement.dataset.theme = 'light'")
+    light = by_hand.evaluate(colour)
+    by_hand.evaluate("document.documentElement.dataset.theme = 'dark'")
+    assert light != by_hand.evaluate(colour)
+
+
+def test_without_scripts_nothing_is_hidden(context, address: str):
+    plain = context.browser.new_context(java_script_enabled=False)
+    try:
+        page = plain.new_page()
+        page.goto(f"{address}/{NAME}")
+        assert page.locator(".tag_claim").first.is_visible()
+        assert page.locator(".claim-mark").count() == 0
+    finally:
+        plain.close()
