@@ -13,7 +13,11 @@ from companion.model.dropout import Dropout, dropout
 
 
 def scaled_dot_product_attention(
-    query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None = None, dropout_p: float = 0.0
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    mask: Tensor | None = None,
+    dropout_p: float = 0.0,
 ) -> tuple[Tensor, Tensor]:
     """Return softmax(QKᵀ/√d) V and the weights (Vaswani et al. 2017, equation 1).
 
@@ -33,11 +37,13 @@ def scaled_dot_product_attention(
     weights : Tensor, (..., queries, keys)
         Before dropout; each row sums to 1.
     """
-    scores = (query / math.sqrt(query.shape[-1])) @ key.transpose(-2, -1)  # (..., queries, keys)
+    query = query / math.sqrt(query.shape[-1])
+    scores = query @ key.transpose(-2, -1)  # (..., queries, keys)
     if mask is not None:
         scores = scores.masked_fill(~mask, torch.finfo(scores.dtype).min)
     weights = softmax(scores)
-    return dropout(weights, dropout_p) @ value, weights  # (..., queries, d_value), (..., queries, keys)
+    context = dropout(weights, dropout_p) @ value  # (..., queries, d_value)
+    return context, weights
 
 
 def softmax(scores: Tensor) -> Tensor:
