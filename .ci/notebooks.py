@@ -20,7 +20,7 @@ sys.path.insert(0, str(Path(__file__).parent))
 from address import ROOT, repository  # noqa: E402
 
 CELL_METADATA = ("mystnb", "tags")
-TAGS = ("claim", "hide-cell", "hide-input", "hide-output")
+TAGS = ("claim", "hide-cell", "hide-input", "hide-output", "remove-input")
 KERNEL = {
     "kernelspec": {"display_name": "Python 3", "language": "python", "name": "python3"},
     "language_info": {"name": "python"},
@@ -80,8 +80,10 @@ def fold_what_is_no_reading(cells: list[NotebookNode]) -> None:
             fold(cell, "Imports")
         elif "figure" in cell.metadata.get("mystnb", {}):
             fold(cell, "Show the code of this figure")
-        elif is_only_claims(cell.source):
+        elif calls_only(cell.source, "claim"):
             cell.metadata["tags"] = ["claim"]
+        elif calls_only(cell.source, "choice", "number"):
+            cell.metadata["tags"] = ["remove-input"]  # the question is to be seen, not its answer
 
 
 def fold(cell: NotebookNode, prompt: str) -> None:
@@ -91,14 +93,12 @@ def fold(cell: NotebookNode, prompt: str) -> None:
         cell.metadata.setdefault("mystnb", {})["code_prompt_show"] = prompt
 
 
-def is_only_claims(source: str) -> bool:
-    """Return whether `source` calls `claim` and does nothing else."""
-    return all(
-        isinstance(node, ast.Expr)
-        and isinstance(node.value, ast.Call)
-        and getattr(node.value.func, "id", "") == "claim"
-        for node in ast.parse(source).body
-    )
+def calls_only(source: str, *names: str) -> bool:
+    """Return whether `source` calls functions of these names and does nothing else."""
+    if re.search(r"^\s*[%!]", source, re.MULTILINE):
+        return False
+    calls = [getattr(node, "value", None) for node in ast.parse(source).body]
+    return all(isinstance(call, ast.Call) and getattr(call.func, "id", "") in names for call in calls)
 
 
 def set_ids(cells: list[NotebookNode]) -> None:

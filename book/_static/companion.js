@@ -28,14 +28,15 @@
     return element;
   };
 
-  // The last paragraph or item before `cell`: where the sentence stands that the cell checks.
+  // The last paragraph, item or caption before `cell`: where the sentence stands that the cell checks.
   const sentenceBefore = (cell) => {
-    let before = cell.previousElementSibling;
-    while (before && before.matches(".tag_claim")) before = before.previousElementSibling;
-    if (!before) return null;
-    if (before.matches("p")) return before;
-    const inside = before.querySelectorAll("p, li, figcaption .caption-text");
-    return inside.length ? inside[inside.length - 1] : null;
+    for (let before = cell.previousElementSibling; before; before = before.previousElementSibling) {
+      if (before.matches("h1, h2, h3, section")) return null;
+      if (before.matches("p")) return before;
+      const inside = before.matches(".cell") ? [] : before.querySelectorAll("p, li");
+      if (inside.length) return inside[inside.length - 1];
+    }
+    return null;
   };
 
   const markClaims = () => {

@@ -16,7 +16,9 @@ PALETTE = {
     "pink": "#CC79A7",
     "black": "#1F2328",
 }
-PAPER, INK, MUTED, FAINT = "#FFFFFF", "#1F2329", "#57606A", "#D0D7DE"
+# A plate stands behind words that a line would strike through: it has the page's colour where paper has none.
+GREYS = {"paper": "#FFFFFF", "plate": "#FFFFFE", "ink": "#1F2329", "muted": "#57606A", "faint": "#D0D7DE"}
+PAPER, PLATE, INK, MUTED, FAINT = GREYS.values()
 
 # What a colour means, on every page.
 IDEAS = {
@@ -48,16 +50,15 @@ def css(name: str) -> str:
     'var(--show-blue, #0072B2)'
     """
     name = IDEAS.get(name, name)
-    greys = {"paper": PAPER, "ink": INK, "muted": MUTED, "faint": FAINT}
-    if name not in PALETTE | greys:
-        allowed = ", ".join(sorted({*PALETTE, *greys, *IDEAS}))
+    if name not in PALETTE | GREYS:
+        allowed = ", ".join(sorted({*PALETTE, *GREYS, *IDEAS}))
         raise ValueError(f"colour {name!r} is unknown; one of {allowed}")
-    return f"var(--show-{name}, {(PALETTE | greys)[name]})"
+    return f"var(--show-{name}, {(PALETTE | GREYS)[name]})"
 
 
 def themed(svg: str) -> str:
     """Return `svg` with every colour of the book turned into its CSS variable."""
-    for name, value in (PALETTE | {"paper": PAPER, "ink": INK, "muted": MUTED, "faint": FAINT}).items():
+    for name, value in (PALETTE | GREYS).items():
         for written in (value, value.lower()):
             svg = svg.replace(f": {written}", f": var(--show-{name}, {value})")
     return svg

@@ -81,6 +81,13 @@ class Drawing:
         look = f"font-family:{MONO if mono else FONT};font-size:{size:g}px;fill:{css(colour)}{weight}"
         self.parts.append(f'<text text-anchor="{anchor}" dominant-baseline="central" style="{look}">{spans}</text>')
 
+    def label(self, x: float, y: float, words: str, *, size: float = 13) -> None:
+        """Write `words` on a plate of the page's colour, so that a line behind them does not strike them through."""
+        width = 0.62 * size * len(words) + 6
+        place = f'x="{x - width / 2:.1f}" y="{y - size * 0.75:.1f}" width="{width:.1f}" height="{size * 1.5:g}" rx="4"'
+        self.parts.append(f'<rect {place} style="fill:{css("plate")}" opacity="0.9"/>')
+        self.text(x, y, words, size=size, bold=True)
+
     def arrow(
         self,
         x1: float,

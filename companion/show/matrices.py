@@ -28,6 +28,8 @@ class Matrix:
         Its colour (see `companion.show.colours`); the larger a value, the stronger.
     decimals : int, optional
         Digits after the point; as many as are needed up to 4 when left out.
+    by_row : bool
+        Shade each row by its own largest value: for rows that measure different things.
     """
 
     title: str
@@ -36,6 +38,7 @@ class Matrix:
     columns: Sequence[str] = ()
     idea: str = "blue"
     decimals: int | None = None
+    by_row: bool = False
 
     def texts(self) -> list[list[str]]:
         """Return the numbers as they are shown, row by row."""
@@ -47,13 +50,14 @@ class Matrix:
     def html(self) -> str:
         """Return the matrix as a table, its cells shaded."""
         values = np.atleast_2d(np.asarray(self.values, dtype=float))
-        largest = np.abs(values).max() or 1.0
+        largest = np.abs(values).max(axis=1 if self.by_row else None, keepdims=True)
+        shares = values / np.where(largest == 0, 1.0, largest)
         head = "".join(f"<th>{escape(name)}</th>" for name in self.columns)
         head = f"<tr>{'<th></th>' if self.rows else ''}{head}</tr>" if self.columns else ""
         body = ""
-        for i, (row, texts) in enumerate(zip(values, self.texts(), strict=True)):
+        for i, (row, texts) in enumerate(zip(shares, self.texts(), strict=True)):
             name = f'<th scope="row">{escape(self.rows[i])}</th>' if self.rows else ""
-            body += f"<tr>{name}{''.join(map(self._cell, row / largest, texts))}</tr>"
+            body += f"<tr>{name}{''.join(map(self._cell, row, texts))}</tr>"
         return f"<figure><figcaption>{escape(self.title)}</figcaption><table>{head}{body}</table></figure>"
 
     def _cell(self, share: float, text: str) -> str:

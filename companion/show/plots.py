@@ -18,7 +18,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 from numpy.typing import ArrayLike
 
-from companion.show.colours import FAINT, INK, METHODS, MUTED, PALETTE, PAPER, themed
+from companion.show.colours import FAINT, INK, METHODS, MUTED, PALETTE, PAPER, PLATE, themed
 
 COLOURS = tuple(PALETTE.values())
 LINES = ("-", "--", "-.", ":")
@@ -346,7 +346,7 @@ def dot_products(
                 "va": "top",
                 "fontsize": 9,
             }
-            box = {"facecolor": PAPER, "edgecolor": "none", "pad": 1}
+            box = {"facecolor": PLATE, "edgecolor": "none", "pad": 1}
             axes.annotate(f"{name}: {key @ query:g}", key, bbox=box, **text)
         axes.scatter(keys[:, 0], keys[:, 1], marker="s", color=COLOURS[1], label="keys, with their scores", s=45)
         axes.quiver(*query, angles="xy", scale_units="xy", scale=1, color=COLOURS[0], width=0.009, label=query_name)

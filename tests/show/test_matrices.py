@@ -29,5 +29,10 @@ def test_the_largest_value_is_shaded_most_and_negative_ones_are_not():
     assert [part.split("%")[0] for part in html.split("B2) ")[1:]] == ["60", "30", "0"]
 
 
+def test_rows_that_measure_different_things_are_shaded_each_by_its_own_largest():
+    html = Matrix("", [[1.0, 2.0], [100.0, 50.0]], by_row=True).html()
+    assert [part.split("%")[0] for part in html.split("B2) ")[1:]] == ["30", "60", "60", "30"]
+
+
 def test_zeros_do_not_divide_by_zero():
     assert "0%" in Matrix("", [[0.0]]).html()
