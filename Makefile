@@ -1,6 +1,7 @@
 # make book        build the book                     make notebooks [ONLY=path]   re-execute notebooks, store their outputs
 # make test        everything: package, notebooks,    make lint                    style and types
 #                  built pages in a browser           make address URL=https://github.com/ORG/NAME
+# make unit        the quick tests of the package     ALL=1                        the slow ones of them too
 # GPU=1            install the CUDA build of torch    PYTHON=python3.12            the interpreter of .venv
 
 SHELL := /bin/bash
@@ -31,7 +32,7 @@ test: lint $(PAGES)
 	$(PYTEST) $(NBVAL) -n 2 --dist loadscope tests book
 
 unit: $(READY)
-	$(PYTEST) -n 2 --dist loadscope tests --ignore tests/pages/test_book.py $(if $(MARKS),-m "$(MARKS)")
+	$(PYTEST) -n 2 --dist loadscope tests --ignore tests/pages/test_book.py $(if $(ALL),,-m "not slow")
 
 check-notebooks: $(READY)
 	$(BIN)/ruff check --quiet --fix $(or $(ONLY),book)

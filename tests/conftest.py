@@ -10,7 +10,9 @@ from companion.config import BertConfig
 
 def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line("markers", "gpu: needs a CUDA device; skipped where there is none")
-    config.addinivalue_line("markers", "slow: takes seconds; left out where only other versions of Python are tried")
+    config.addinivalue_line(
+        "markers", "slow: starts processes or a browser, compiles, or compares much; `make unit` leaves it out"
+    )
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

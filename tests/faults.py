@@ -20,7 +20,10 @@ from pathlib import Path
 from typing import NamedTuple
 
 ROOT = Path(__file__).resolve().parent.parent
-BROKEN = re.compile(r" - (NameError|ImportError|SyntaxError)\b")  # the fault names what is no longer there
+FAILED = re.compile(
+    r"^(?:FAILED|ERROR) (?P<test>\S+?::\w+(?:\[.*?\](?= - |$))?|\S+)(?: - (?P<reason>.*))?$", re.MULTILINE
+)
+BROKEN = re.compile(r"(NameError|ImportError|SyntaxError)\b")  # the fault names what is no longer there
 
 
 class Fault(NamedTuple):
@@ -464,28 +467,27 @@ def copy_project(folder: Path) -> None:
         shutil.copy(ROOT / name, folder / name)
 
 
-def run_tests(folder: Path, names: str) -> str | None:
-    """Run the test files `names` in `folder`; return the first test that failed, None if all passed."""
+def run_tests(folder: Path, *chosen: str) -> tuple[str, str] | None:
+    """Run test files or single tests in `folder`; return the first that failed and why, None if all passed."""
     wide = {"COLUMNS": "400"}  # so that pytest's closing lines hold the reason
     settings = {"PYTHONPATH": str(folder), "OMP_NUM_THREADS": "1", "PYTHONDONTWRITEBYTECODE": "1", **wide}
-    files = map(str, files_of(folder, names))
-    command = [sys.executable, "-m", "pytest", "-x", "-q", "-p", "no:cacheprovider", "--no-header", *files]
+    command = [sys.executable, "-m", "pytest", "-x", "-q", "-p", "no:cacheprovider", "--no-header", *chosen]
     run = subprocess.run(command, cwd=folder, env=os.environ | settings, capture_output=True, text=True, timeout=900)
     if run.returncode == 0:
         return None
-    failed = re.search(r"^(?:FAILED|ERROR) (.+)", run.stdout, re.MULTILINE)
+    failed = FAILED.search(run.stdout)
     if not failed:
-        raise RuntimeError(f"pytest could not run {names}:\n{run.stdout[-2000:]}{run.stderr[-2000:]}")
-    return failed.group(1)
+        raise RuntimeError(f"pytest could not run {chosen}:\n{run.stdout[-2000:]}{run.stderr[-2000:]}")
+    return failed["test"], failed["reason"] or ""
 
 
-def plant(fault: Fault, folder: Path) -> str | None:
+def plant(fault: Fault, folder: Path) -> tuple[str, str] | None:
     """Plant one fault in the copy, run its tests, and take it out again."""
     path = module_path(fault, folder)
     sound = path.read_text(encoding="utf-8")
     path.write_text(planted(fault, sound), encoding="utf-8")
     try:
-        return run_tests(folder, fault.tests)
+        return run_tests(folder, *map(str, files_of(folder, fault.tests)))
     finally:
         path.write_text(sound, encoding="utf-8")
 
@@ -493,20 +495,20 @@ def plant(fault: Fault, folder: Path) -> str | None:
 def main(words: list[str]) -> int:
     """Plant the faults whose names hold one of `words` (all without any); return the number not caught."""
     chosen = [fault for fault in FAULTS if not words or any(word in fault.name for word in words)]
-    missed = 0
+    caught_by: dict[str, str] = {}
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         copy_project(folder)
-        for names in sorted({fault.tests for fault in chosen}):
-            if failed := run_tests(folder, names):
-                raise RuntimeError(f"{failed} fails without any fault; mend it first")
         for fault in chosen:
-            failed = plant(fault, folder)
-            caught = failed and not BROKEN.search(failed)
-            missed += not caught
-            print(f"{fault.name:<40} {failed if caught else f'NOT CAUGHT {failed or str()}'}", flush=True)
-    print(f"{len(chosen) - missed}/{len(chosen)} caught")
-    return missed
+            test, reason = plant(fault, folder) or ("", "")
+            if test and not BROKEN.match(reason):
+                caught_by[fault.name] = test
+            print(f"{fault.name:<40} {caught_by.get(fault.name, 'NOT CAUGHT')}   {reason[:120]}", flush=True)
+        tests = sorted(set(caught_by.values()))
+        if tests and (failed := run_tests(folder, *tests)):
+            raise RuntimeError(f"{failed[0]} fails without any fault; mend it first: {failed[1]}")
+    print(f"{len(caught_by)}/{len(chosen)} caught")
+    return len(chosen) - len(caught_by)
 
 
 if __name__ == "__main__":

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -176,13 +174,6 @@ def test_an_epoch_is_shuffled_once(parts, monkeypatch):
     rows = [batches.rows_of(number).tolist() for number in (0, 1, 2, 3, 0)]
     assert calls == [[0, 0], [0, 1], [0, 0]] and rows[0] == rows[4]
     assert sorted(rows[0] + rows[1]) == sorted(rows[2] + rows[3]) == [0, 1, 2, 3]
-
-
-def test_search_does_not_load_scikit_learn():
-    modules = "companion.applications.search.engine, companion.applications.search.tune"
-    code = f"import sys, {modules}; print([n for n in ('sklearn', 'scipy', 'pandas', 'datasets') if n in sys.modules])"
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert done.stdout.strip() == "[]"
 
 
 def test_vectors_serve_every_estimator_of_scikit_learn(tiny: Path, parts):

@@ -229,6 +229,7 @@ def test_notes_beside_the_output_are_kept_and_an_older_classifier_is_replaced(ti
     assert Path("out/notes.txt").read_text() == "mine"
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(os.name != "posix", reason="signals of POSIX")
 def test_ctrl_c_is_answered_in_one_line(tiny: Path, reviews: Path):
     command = [sys.executable, "-m", "companion", "finetune", "data", "--model", str(tiny), "--output", "out"]

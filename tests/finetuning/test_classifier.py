@@ -61,7 +61,7 @@ def test_the_order_of_words_is_learned_where_a_bag_of_words_guesses(tiny: Path):
     train, test = order_texts(400, seed=1), order_texts(100, seed=2)
     bag = make_pipeline(CountVectorizer(), LogisticRegression()).fit(*train)
     assert bag.score(*test) < 0.65
-    estimator = quick(tiny, epochs=20, batch_size=16, learning_rate=2e-3, from_scratch=True)
+    estimator = quick(tiny, epochs=12, batch_size=16, learning_rate=2e-3, from_scratch=True)
     assert estimator.fit(*train).score(*test) > 0.9
 
 

@@ -209,6 +209,7 @@ def test_an_export_has_the_states_and_weights_that_are_asked_for(small_config: B
     assert len(leaves) == 2 + 3 + 2 and torch.utils._pytree.tree_unflatten(leaves, structure) == expected
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("task", "cls", "labels"), TASKS)
 def test_every_model_compiles_whole(small_config: BertConfig, task: object, cls: type[nn.Module], labels: dict):
     off = {"hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0}

@@ -157,6 +157,7 @@ for _ in range(40):
 """
 
 
+@pytest.mark.slow
 def test_two_processes_that_save_into_one_folder_never_fail(tmp_path: Path):
     commands = [[sys.executable, "-c", SAVER, str(tmp_path / "both"), str(seed)] for seed in (0, 1)]
     running = [subprocess.Popen(command, stderr=subprocess.PIPE, text=True) for command in commands]

@@ -14,6 +14,8 @@ from playwright.sync_api import BrowserContext, Page
 
 from tests.pages.site import DESKTOP, HTML
 
+pytestmark = pytest.mark.slow
+
 TELEPHONE = {"width": 390, "height": 844}
 RULES = ["color-contrast", "document-title", "image-alt", "svg-img-alt", "link-name"]
 READABLE = {"runOnly": {"type": "rule", "values": RULES}}

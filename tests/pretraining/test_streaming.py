@@ -336,6 +336,7 @@ pretrain(config(Path(sys.argv[2]), Path(sys.argv[3]), settings(device="cpu", ste
 """
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not torch.distributed.is_available(), reason="this build of PyTorch has no torch.distributed")
 def test_two_processes_take_the_steps_of_one(text, tmp_path):
     root = Path(__file__).resolve().parents[2]

@@ -6,7 +6,7 @@ import ast
 
 import pytest
 
-from tests.faults import FAULTS, ROOT, Fault, files_of, module_path, planted
+from tests.faults import FAILED, FAULTS, ROOT, Fault, files_of, module_path, planted
 
 SOURCE = """
 BOUND: int = 10
@@ -94,3 +94,21 @@ def test_a_fault_moves_with_its_object():
 def test_a_fault_that_is_out_of_date_says_so(where: str, right: str, said: str):
     with pytest.raises(ValueError, match=said):
         changed(where, right, "x")
+
+
+@pytest.mark.parametrize(
+    ("line", "test", "reason"),
+    [
+        ("FAILED tests/a/test_b.py::test_c - assert 1 - 1 == 2", "tests/a/test_b.py::test_c", "assert 1 - 1 == 2"),
+        (
+            "FAILED tests/a/test_b.py::test_c[x y-a - b] - KeyError: [1] - 2",
+            "tests/a/test_b.py::test_c[x y-a - b]",
+            "KeyError: [1] - 2",
+        ),
+        ("FAILED tests/a/test_b.py::test_c[[1], 2]", "tests/a/test_b.py::test_c[[1], 2]", None),
+        ("ERROR tests/a/test_b.py - ImportError: no", "tests/a/test_b.py", "ImportError: no"),
+    ],
+)
+def test_the_test_that_failed_is_read_from_the_closing_lines(line: str, test: str, reason: str | None):
+    found = FAILED.search(f"...\n{line}\n1 failed")
+    assert (found["test"], found["reason"]) == (test, reason)

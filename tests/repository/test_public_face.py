@@ -58,7 +58,10 @@ def test_what_pre_trains_is_offered():
 @pytest.mark.parametrize(
     ("module", "heavy"),
     [
-        ("companion.applications.search.engine", ("sklearn", "pandas", "datasets", "transformers")),
+        (
+            "companion.applications.search.engine, companion.applications.search.tune",
+            ("sklearn", "scipy", "pandas", "datasets", "transformers"),
+        ),
         ("companion.pretraining.run", ("sklearn", "pandas", "datasets", "transformers")),
         ("companion.cli", ("torch", "sklearn", "datasets", "transformers")),
     ],

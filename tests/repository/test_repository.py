@@ -190,3 +190,20 @@ def test_every_part_of_the_book_with_notebooks_is_checked_by_a_job_of_its_own():
     workflow = yaml.safe_load((ROOT / ".github" / "workflows" / "tests.yml").read_text(encoding="utf-8"))
     parts = {path.parent.name for path in (ROOT / "book").glob("*/*.ipynb")}
     assert set(workflow["jobs"]["notebooks"]["strategy"]["matrix"]["part"]) == parts
+
+
+@pytest.mark.parametrize(("words", "leaves_out"), [([], True), (["ALL=1"], False)])
+def test_the_quick_tests_leave_out_the_slow_ones_unless_asked(words: list[str], leaves_out: bool):
+    done = subprocess.run(["make", "--dry-run", "unit", *words], cwd=ROOT, capture_output=True, text=True, check=True)
+    (command,) = [line for line in done.stdout.splitlines() if " -m pytest " in line]
+    assert ('-m "not slow"' in command) == leaves_out
+    assert " tests " in f"{command} "
+
+
+def test_the_workflows_leave_out_no_test():
+    texts = [(ROOT / ".github" / "workflows" / name).read_text(encoding="utf-8") for name in ("tests.yml", "drift.yml")]
+    assert not any("not slow" in text for text in texts)
+    jobs = yaml.safe_load(texts[0])["jobs"]
+    (unit,) = [step["run"] for step in jobs["unit"]["steps"] if "make unit" in step.get("run", "")]
+    (left_out,) = re.fullmatch(r"make unit \$\{\{ matrix\.python != '([\d.]+)' && 'ALL=1' \|\| '' \}\}", unit).groups()
+    assert set(jobs["unit"]["strategy"]["matrix"]["python"]) - {left_out}

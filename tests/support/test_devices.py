@@ -121,21 +121,32 @@ print(before, now, after, peak_memory("cpu"))
 """
 
 
-def test_the_peak_of_memory_is_in_bytes_and_counts_what_was_freed():
-    # In a process of its own: in this one, memory that earlier tests freed may be used again without new pages.
+HELD = 1 << 30  # bytes: more than Python with PyTorch takes
+
+
+@pytest.fixture(scope="module")
+def peaks() -> list[int]:
+    """What `PEAK` prints.
+
+    It runs in a process of its own, as memory that earlier tests freed may be used again without new pages. The process
+    that starts it holds `HELD` bytes.
+    """
+    held = np.ones(HELD, dtype=np.uint8)
     ran = subprocess.run([sys.executable, "-c", PEAK], capture_output=True, text=True, check=True)
-    before, now, after, later = map(int, ran.stdout.split())
+    del held
+    return [int(part) for part in ran.stdout.split()]
+
+
+def test_the_peak_of_memory_is_in_bytes_and_counts_what_was_freed(peaks: list[int]):
+    before, now, after, later = peaks
     more = 64 << 20
     assert before >= 0.99 * now
     assert before + 0.8 * more < after < before + 2 * more
     assert later >= 0.99 * after  # Linux counts pages per thread, and its sum is off by a few
 
 
-def test_the_peak_of_memory_does_not_begin_with_that_of_the_process_that_started_this_one():
-    held = np.ones(1 << 30, dtype=np.uint8)  # more than Python with PyTorch takes
-    code = "from companion.support.devices import peak_memory; print(peak_memory('cpu'))"
-    ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert 50e6 < int(ran.stdout) < held.nbytes
+def test_the_peak_of_memory_does_not_begin_with_that_of_the_process_that_started_this_one(peaks: list[int]):
+    assert 50e6 < peaks[0] < HELD
 
 
 @pytest.mark.gpu

@@ -665,6 +665,7 @@ def test_optimiser_state_is_part_of_the_checkpoint(tmp_path, uninterrupted):
     assert not torch.equal(found.mlm_head.bias, uninterrupted[0].mlm_head.bias)
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("default")  # of dynamo, about itself
 def test_a_checkpoint_under_torch_compile_loads_without_and_back(tmp_path, monkeypatch, uninterrupted):
     monkeypatch.setattr(torch, "compile", partial(torch.compile, backend="eager"))  # needs no compiler
@@ -846,6 +847,7 @@ def until(condition: Callable[[], bool], process: subprocess.Popen, seconds: flo
         time.sleep(0.002)
 
 
+@pytest.mark.slow
 def test_a_process_that_is_killed_at_any_moment_leaves_a_checkpoint_that_goes_on(tmp_path):
     long = replace(RUN, steps=40)
     checkpoint = tmp_path / "checkpoint" / "progress.json"
@@ -870,6 +872,7 @@ def test_a_process_that_is_killed_at_any_moment_leaves_a_checkpoint_that_goes_on
     assert_same_run(found, run(long))
 
 
+@pytest.mark.slow
 def test_a_process_that_is_asked_to_end_saves_and_ends_well(tmp_path):
     code = f"""
 model, history = run(replace(RUN, steps=10**6, save_every=0, schedule="constant"), folder={str(tmp_path)!r},
@@ -923,6 +926,7 @@ if rank == 0:
 """
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not torch.distributed.is_available(), reason="this build of PyTorch has no torch.distributed")
 def test_two_processes_compute_what_one_computes_with_twice_the_accumulation(tmp_path):
     program = tmp_path / "two.py"
