@@ -389,7 +389,7 @@ FAULTS = [
         "hidden.mean(1)",
         "search",
     ),
-    Fault("claim never fails", "show.claims:claim", "not bool(condition)", "False", "checks"),
+    Fault("claim never fails", "show.claims:claim", "not bool(condition)", "False", "claims"),
 ]
 
 

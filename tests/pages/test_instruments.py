@@ -7,6 +7,8 @@ import re
 import pytest
 from playwright.sync_api import Page
 
+pytestmark = pytest.mark.slow
+
 NAME = "book/attention/by_hand.html"
 
 
