@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import math
 import random
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -112,10 +115,42 @@ def keyword_texts(count: int, seed: int = 0) -> tuple[list[str], list[str]]:
     return [" ".join(text) for text in words], [("positive", "negative")[i % 2] for i in range(count)]
 
 
-def animal_documents(count: int, sentences: int = 6) -> list[list[str]]:
-    """Return documents of sentences in a language of ten words."""
-    pick, subjects, verbs = random.Random(0), "cat dog bird fox owl".split(), "sees hears finds likes leaves".split()
+SUBJECTS, VERBS = "cat dog bird fox owl".split(), "sees hears finds likes leaves".split()
+
+
+def animal_documents(count: int, sentences: int | tuple[int, int] = 6) -> list[list[str]]:
+    """Return documents of sentences, as many or between two numbers, in a language of ten words."""
+    pick = random.Random(0)
+    sizes = (sentences if isinstance(sentences, int) else pick.randint(*sentences) for _ in range(count))
     return [
-        [f"The {pick.choice(subjects)} {pick.choice(verbs)} the {pick.choice(subjects)}." for _ in range(sentences)]
-        for _ in range(count)
+        [f"The {pick.choice(SUBJECTS)} {pick.choice(VERBS)} the {pick.choice(SUBJECTS)}." for _ in range(size)]
+        for size in sizes
     ]
+
+
+def write_documents(path: Path, documents: Sequence[Sequence[str]], between: str = "\n\n") -> Path:
+    """Write documents, a sentence per line, and return the path."""
+    path.write_text(between.join("\n".join(document) for document in documents), encoding="utf-8")
+    return path
+
+
+class NumberTokenizer:
+    """Reads "7 8 9" as the ids 7, 8, 9, and any other word as the id 1, and counts the texts that it was given.
+
+    After `fail_after` texts it is interrupted.
+    """
+
+    def __init__(self, vocabulary: int | Sequence[str] = 1000, fail_after: float = math.inf) -> None:
+        self.vocabulary = [f"t{i}" for i in range(vocabulary)] if isinstance(vocabulary, int) else vocabulary
+        self.fail_after, self.texts = fail_after, 0
+
+    def encode_batch(self, texts: Sequence[str]) -> list[list[int]]:
+        self.texts += len(texts)
+        if self.texts > self.fail_after:
+            raise KeyboardInterrupt
+        return [[int(word) for word in text.split()] if text[0].isdigit() else [1] for text in texts]
+
+
+def same_batch(first: Mapping[str, Any], second: Mapping[str, Any]) -> bool:
+    """Return whether two batches, of NumPy or PyTorch, are equal."""
+    return first.keys() == second.keys() and all(np.array_equal(first[name], second[name]) for name in first)

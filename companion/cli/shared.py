@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -29,11 +30,15 @@ Progress = Annotated[bool, typer.Option(help="Show progress bars.")]
 def errors(options: Mapping[str, str] | None = None) -> Iterator[None]:
     """Turn errors that a user can mend into one line on standard error and exit status 2, and Ctrl-C into one word.
 
+    Warnings that the package logs become such lines too.
+
     Parameters
     ----------
     options : mapping, optional
         The options of the command by the argument that they set, which messages name.
     """
+    log, handler = logging.getLogger("companion"), _Warnings(options or {})
+    log.addHandler(handler)
     try:
         yield
     except KeyboardInterrupt as error:
@@ -42,6 +47,20 @@ def errors(options: Mapping[str, str] | None = None) -> Iterator[None]:
     except (ValueError, TypeError, OSError, FloatingPointError, ModuleNotFoundError) as error:
         typer.echo(f"companion: {with_options(_one_line(error), options or {})}", err=True)
         raise typer.Exit(2) from None
+    finally:
+        log.removeHandler(handler)
+
+
+class _Warnings(logging.Handler):
+    """Prints warnings as `warn` does, with the options of the command in place of arguments."""
+
+    def __init__(self, options: Mapping[str, str]) -> None:
+        super().__init__(logging.WARNING)
+        self.options = options
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Print a warning."""
+        warn(with_options(record.getMessage(), self.options))
 
 
 def with_options(message: str, options: Mapping[str, str]) -> str:

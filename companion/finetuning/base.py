@@ -351,13 +351,17 @@ class FineTuned(BaseEstimator):
             If it is not of this class.
         """
         path = locate(folder)
-        saved = read_saved(path)
+        return cls._opened(str(folder), path, read_saved(path), device)
+
+    @classmethod
+    def _opened(cls, folder: str, path: Path, saved: Mapping[str, Any], device: str | None) -> Self:
+        """Return the estimator at `path`, which the caller named `folder` and whose file holds `saved`."""
         if saved.get("estimator", cls.__name__) != cls.__name__:
             raise ValueError(
-                f"folder={str(folder)!r} holds a {saved['estimator']}, not a {cls.__name__}; open it with "
+                f"folder={folder!r} holds a {saved['estimator']}, not a {cls.__name__}; open it with "
                 "companion.finetuning.load"
             )
-        estimator = cls(model=str(folder), device=device)
+        estimator = cls(model=folder, device=device)
         model = read_network(path, cls.MODEL, cls.KINDS, cls.__name__)
         estimator.model_ = model.to(best_device(device))
         estimator.tokenizer_ = Tokenizer.from_pretrained(path)

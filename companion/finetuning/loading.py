@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from companion.config import BertConfig
 from companion.finetuning.base import FineTuned
@@ -33,13 +35,14 @@ def load(folder: str | Path, device: str | None = None) -> FineTuned:
     ValueError
         If no estimator can open it; says what it is.
     """
-    return class_of(folder).load(folder, device=device)
-
-
-def class_of(folder: str | Path) -> type[FineTuned]:
-    """Return the class that opens a folder; arguments and errors as in `load`."""
     path = locate(folder)
-    if name := read_saved(path).get("estimator"):
+    saved = read_saved(path)
+    return _class_of(folder, path, saved)._opened(str(folder), path, saved, device)
+
+
+def _class_of(folder: str | Path, path: Path, saved: Mapping[str, Any]) -> type[FineTuned]:
+    """Return the class that opens the folder at `path`, whose `companion.json` holds `saved`."""
+    if name := saved.get("estimator"):
         if name not in ESTIMATORS:
             raise ValueError(
                 f"folder={str(folder)!r} holds a {name}, which this version does not know; it opens "

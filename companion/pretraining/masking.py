@@ -14,6 +14,7 @@ import numpy as np
 
 from companion.model.heads import IGNORED
 from companion.pretraining.segments import Batch, PairBatches
+from companion.support.require import number
 
 
 def mask_tokens(
@@ -212,8 +213,7 @@ def _ordinary_ids(vocab_size: int, special_ids: frozenset[int]) -> tuple[np.ndar
 
 def _check_shares(probability: float, mask_share: float, random_share: float) -> None:
     for name, share in (("probability", probability), ("mask_share", mask_share), ("random_share", random_share)):
-        if not 0 <= share <= 1:
-            raise ValueError(f"{name}={share} is not a share; pass a number from 0 to 1")
+        number(name, share, "a share in [0, 1]", minimum=0, maximum=1)
     if mask_share + random_share > 1 + 1e-12:
         raise ValueError(f"mask_share={mask_share} and random_share={random_share} add up to more than 1")
 

@@ -17,7 +17,7 @@ from companion.pretraining.config import PretrainingConfig
 from companion.pretraining.streaming import StreamedBatches
 from companion.support.devices import process_count
 from companion.support.locate import CHECKPOINT, locate
-from companion.support.record import provenance
+from companion.support.record import hardware_of, provenance
 from companion.training.history import History
 
 logger = logging.getLogger(__name__)
@@ -75,9 +75,8 @@ def _entry(config: PretrainingConfig, entry: Mapping[str, Any]) -> dict[str, Any
 
 def run_provenance(config: PretrainingConfig) -> dict[str, Any]:
     """Return when, where and with what this process trains, and the command that repeats the run from its record."""
-    found = provenance(_command(config), device=config.training.device, precision=config.training.precision)
-    found["hardware"]["processes"] = process_count()
-    return found
+    hardware = hardware_of(config.training.device, config.training.precision) | {"processes": process_count()}
+    return provenance(_command(config), hardware)
 
 
 def positions_between(config: PretrainingConfig, first: int, last: int) -> int:

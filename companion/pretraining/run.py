@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -49,7 +49,7 @@ class PretrainingResult:
     model: BertForPreTraining
     tokenizer: Tokenizer
     history: History
-    record: dict[str, Any] = field(default_factory=dict)
+    record: dict[str, Any]
 
 
 def pretrain(
@@ -100,7 +100,7 @@ def pretrain(
         progress=progress,
         trackers=trackers,
     )
-    result = PretrainingResult(model, tokenizer, history)
+    result = PretrainingResult(model, tokenizer, history, {})
     if history.finished and is_main_process():
         save_model(result, config)
         result.record = run_record(config, batches, history, model.config)

@@ -14,6 +14,7 @@ from itertools import chain
 import numpy as np
 
 from companion.pretraining.corpus import Corpus
+from companion.support.require import integer, number
 
 Batch = dict[str, np.ndarray]
 
@@ -308,10 +309,8 @@ def _truncate(plan: PairPlan, capacity: int, rng: np.random.Generator) -> PairPl
 
 def _check_plan_arguments(corpus: Corpus, max_tokens: int, short_probability: float, next_sentence: bool) -> None:
     smallest = 5 if next_sentence else 4
-    if max_tokens < smallest:
-        raise ValueError(f"max_tokens={max_tokens} leaves no room for text; pass at least {smallest}")
-    if not 0 <= short_probability <= 1:
-        raise ValueError(f"short_probability={short_probability} is not a share; pass a number from 0 to 1")
+    integer("max_tokens", max_tokens, smallest)
+    number("short_probability", short_probability, "a share in [0, 1]", minimum=0, maximum=1)
     if next_sentence and corpus.num_documents < 2:
         raise ValueError(
             "next_sentence=True needs at least two documents, because a random next sentence comes from another one; "
@@ -321,5 +320,4 @@ def _check_plan_arguments(corpus: Corpus, max_tokens: int, short_probability: fl
 
 def _check_batch_arguments(batch_size: int, multiple: int) -> None:
     for name, value in (("batch_size", batch_size), ("pad_to_multiple_of", multiple)):
-        if value < 1:
-            raise ValueError(f"{name}={value} is not allowed; it must be an integer above 0")
+        integer(name, value, 1)

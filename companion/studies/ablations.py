@@ -29,7 +29,7 @@ from companion.pretraining.vocabulary import learn_or_load_tokenizer
 from companion.studies.statistics import by_seed, paired_difference
 from companion.studies.variants import BASE, CURVE_POINTS, FIGURES, HEAD_WIDTH, SHORT_ROW, VARIANTS, Variant
 from companion.support.devices import best_device, precision_for, seed_everything
-from companion.support.record import RunRecord, provenance
+from companion.support.record import RunRecord, hardware_of, provenance
 from companion.support.require import integer
 from companion.text.tokenizer import Tokenizer
 from companion.text.vocabulary import PREFIX
@@ -127,7 +127,7 @@ def run_ablations(
     integer("seeds", seeds, minimum=1)
     names = _with_opponents(only or variants, variants)
     record = _open_record(study, output, {name: variants[name] for name in names})
-    source = provenance(_command(study, output, seeds), device=study.device, precision=study.precision)
+    source = provenance(_command(study, output, seeds), hardware_of(study.device, study.precision))
     todo = [(n, seed) for seed in range(seeds) for n in names if record.find(variant=n, seed=seed) is None]
     for name, seed in tqdm(todo, disable=not progress, unit="run"):
         run, tokenizer = run_variant(variants[name], seed, study)

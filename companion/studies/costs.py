@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from companion.config import BertConfig
+from companion.support.require import integer, number
 
 BACKWARD = 2  # forward passes that a backward pass is worth
 WEIGHT, MOMENTS = 4, 2  # bytes of a weight and its gradient, kept in fp32; moving averages that Adam keeps of it
@@ -151,8 +152,7 @@ def all_reduce_bytes(config: BertConfig, processes: int) -> float:
     2·(P − 1)/P times the size of the gradients (Patarasuk and Yuan 2009): each P-th part goes once around to be added
     up, and once more to be handed out. It hardly grows with P.
     """
-    if processes < 1:
-        raise ValueError(f"processes={processes} is not allowed; it must be an integer above 0")
+    integer("processes", processes, 1)
     return 2 * (processes - 1) / processes * state_memory(config)["gradients"]
 
 
@@ -168,8 +168,7 @@ def training_hours(flops: float, flops_per_second: float, devices: int = 1) -> f
         If `flops_per_second` or `devices` is not above 0.
     """
     for name, value in (("flops_per_second", flops_per_second), ("devices", devices)):
-        if not value > 0:
-            raise ValueError(f"{name}={value} is not allowed; it must be above 0")
+        number(name, value, above=0)
     return flops / (flops_per_second * devices) / 3600
 
 
@@ -179,8 +178,5 @@ def price(hours: float, price_per_hour: float, devices: int = 1) -> float:
 
 
 def _check_row(config: BertConfig, tokens: int, masking: float) -> None:
-    positions = config.max_position_embeddings
-    if not 0 < tokens <= positions:
-        raise ValueError(f"tokens={tokens} is not allowed; it must be an integer from 1 to the {positions} positions")
-    if not 0 <= masking <= 1:
-        raise ValueError(f"masking={masking} is not allowed; it must be a share in [0, 1]")
+    integer("tokens", tokens, 1, config.max_position_embeddings)
+    number("masking", masking, "a share in [0, 1]", minimum=0, maximum=1)

@@ -64,9 +64,9 @@ def benchmark_pretraining(cases: Sequence[PretrainingCase], *, memory: bool = Tr
         If there are several GPUs, all of which Trainer would take.
     """
     _check_surroundings(cases)
-    source = provenance(_command(cases), device=cases[0].device, packages=("torch", "accelerate", "transformers"))
-    del source["hardware"]["precision"], source["hardware"]["threads"]  # each case has several, and its own
-    source["hardware"]["processor"] = device_name("cpu")
+    # Each case has several precisions, and threads of its own.
+    hardware = {"device": device_name(cases[0].device), "processor": device_name("cpu")}
+    source = provenance(_command(cases), hardware, packages=("torch", "accelerate", "transformers"))
     entries = [compare_pretraining(case, memory, progress) | {"provenance": source} for case in cases]
     return {"name": "pretraining-speed", "kind": "speed", "entries": entries}
 

@@ -25,7 +25,7 @@ from companion.finetuning.regressor import TextRegressor
 from companion.model.checkpoints import read_weights
 from companion.support.devices import best_device, precision_for
 from companion.support.locate import locate
-from companion.support.record import RunRecord, provenance
+from companion.support.record import RunRecord, hardware_of, provenance
 from companion.support.require import choice, integer, require
 
 if TYPE_CHECKING:
@@ -126,9 +126,8 @@ def measure_tasks(
         choice("task", name, TASKS)
     integer("seeds", seeds, minimum=1)
     record = _open_record(model, output, seeds, options)
-    source = provenance(
-        _command(model, output, seeds, options), device=options.get("device"), precision=options.get("precision")
-    )
+    hardware = hardware_of(options.get("device"), options.get("precision"))
+    source = provenance(_command(model, output, seeds, options), hardware)
     parts = [(name, part) for name in names for part in (*BASELINES, *NETWORKS)]
     todo = [(name, part) for name, part in parts if record.find(task=name, part=part) is None]
     for name, part in tqdm(todo, disable=not progress, unit="score"):

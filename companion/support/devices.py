@@ -37,6 +37,15 @@ def best_device(device: str | torch.device | None = None) -> torch.device:
     return device
 
 
+def as_current(device: str | torch.device | None) -> AbstractContextManager:
+    """Return the context in which a GPU that is given by its number is the current one of this thread.
+
+    Nothing changes for other devices, nor after the end of the context.
+    """
+    device = best_device(device)
+    return torch.cuda.device(device) if device.type == "cuda" and device.index is not None else nullcontext()
+
+
 def device_named(device: str | torch.device) -> str:
     """Return the name of a device, whether or not this machine has it.
 

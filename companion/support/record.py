@@ -15,42 +15,38 @@ from companion.support.devices import best_device, device_name, precision_for
 from companion.support.files import write_json
 
 
-def provenance(
-    command: str, *, device: str | None = None, precision: str | None = None, packages: Sequence[str] = ("torch",)
-) -> dict[str, Any]:
-    """Return where the figures of an entry come from: the `command` that measures them again, and `surroundings`."""
-    return {"command": command} | surroundings(device=device, precision=precision, packages=packages)
-
-
-def surroundings(
-    *, device: str | None = None, precision: str | None = None, packages: Sequence[str] = ("torch",)
-) -> dict[str, Any]:
-    """Return when and on what something is measured.
+def provenance(command: str, hardware: Mapping[str, Any], packages: Sequence[str] = ("torch",)) -> dict[str, Any]:
+    """Return where the figures of an entry come from.
 
     Parameters
     ----------
-    device, precision : str, optional
-        As in `companion.support.devices`.
+    command : str
+        What measures them again.
+    hardware : mapping
+        On what they are measured, such as `hardware_of` returns.
     packages : sequence of str
         Distributions whose versions matter.
 
     Returns
     -------
     dict
-        `date` (UTC), `hardware` (`device`, `precision`, `threads`) and `versions`.
+        `command`, `date` (UTC), `hardware` and `versions`.
     """
+    return {
+        "command": command,
+        "date": time.strftime("%Y-%m-%d", time.gmtime()),
+        "hardware": dict(hardware),
+        "versions": {"python": platform.python_version()} | {name: version(name) for name in packages},
+    }
+
+
+def hardware_of(device: str | None = None, precision: str | None = None) -> dict[str, Any]:
+    """Return the `device` by its maker's name, the `precision` and the `threads` of what is about to be computed."""
     import torch
 
     used = best_device(device)
-    return {
-        "date": time.strftime("%Y-%m-%d", time.gmtime()),
-        "hardware": {
-            "device": device_name(used),
-            "precision": precision_for(used, precision),
-            "threads": torch.get_num_threads(),
-        },
-        "versions": {"python": platform.python_version()} | {name: version(name) for name in packages},
-    }
+    found = {"device": device_name(used), "precision": precision_for(used, precision)}
+    return found | {"threads": torch.get_num_threads()}
 
 
 @dataclass

@@ -141,5 +141,5 @@ def _bounds(minimum: int | None, maximum: int | None) -> str:
     if minimum is not None and maximum is not None:
         return f" from {minimum} to {maximum}"
     if minimum is not None:
-        return f" above {minimum - 1}"
+        return " above 0" if minimum == 1 else f" of at least {minimum}"
     return "" if maximum is None else f" up to {maximum}"

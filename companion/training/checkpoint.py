@@ -123,7 +123,7 @@ def refuse_other_run(
     target: Path,
 ) -> None:
     """Raise a ValueError that names every difference, if a checkpoint is that of another run."""
-    old, new = progress["settings"], plain(settings)
+    old, new = progress["settings"], settings_as_json(settings)
     if old["schedule"] == new["schedule"] and _same_so_far(old, new, progress["step"]):
         old, new = ({k: v for k, v in s.items() if k not in _LENGTH} for s in (old, new))
     names = [name for name in new if name not in _FREE and old.get(name) != new[name]]
@@ -146,7 +146,7 @@ def _difference(name: str, before: Mapping[str, Any], now: Mapping[str, Any]) ->
     return f"{name}={now.get(name)!r} was {before.get(name)!r}"
 
 
-def plain(settings: TrainingSettings) -> dict[str, Any]:
+def settings_as_json(settings: TrainingSettings) -> dict[str, Any]:
     """Return settings as JSON holds them."""
     return json.loads(json.dumps(dataclasses.asdict(settings), default=str))
 

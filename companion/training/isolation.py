@@ -12,8 +12,6 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from companion.support.devices import best_device, generators_kept, precision_for, process_count
 from companion.support.require import choice
 from companion.training.settings import TrainingSettings
@@ -49,14 +47,12 @@ def _put(states: Sequence[tuple[Any, Any]]) -> None:
 def new_accelerator(
     settings: TrainingSettings, folder: Path | None, trackers: Sequence[str], leaves_unused: bool
 ) -> Any:
-    """Return the Accelerator of a run; call it in its `section`."""
+    """Return the Accelerator of a run; call it in its `section`, on a GPU with its device as the current one."""
     from accelerate import Accelerator
     from accelerate.utils import DistributedDataParallelKwargs
 
     device = best_device(settings.device)
     precision = precision_for(device, settings.precision)
-    if device.type == "cuda" and device.index is not None:
-        torch.cuda.set_device(device)  # accelerate takes the current one
     return Accelerator(
         kwargs_handlers=[DistributedDataParallelKwargs(find_unused_parameters=leaves_unused)],
         cpu=device.type == "cpu",

@@ -14,7 +14,7 @@ from typing import Any, TypeVar
 
 from torch import nn
 
-from companion.support.devices import best_device, process_count
+from companion.support.devices import as_current, best_device, process_count
 from companion.training.checkpoint import check_folder
 from companion.training.history import History as History
 from companion.training.isolation import tracker_names
@@ -111,7 +111,7 @@ def train(
     best_device(settings.device)
     check_folder(folder, resume)
     trackers = tracker_names(trackers, folder)
-    with trained_only(model, groups, settings) as groups:
+    with as_current(settings.device), trained_only(model, groups, settings) as groups:
         run = Run(model, batches, objective, settings, groups, folder, identity or {}, trackers, provenance or {})
         if resume and folder is not None:
             run.load(folder)

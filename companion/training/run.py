@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel
 
 from companion.support.devices import peak_memory, seed_everything
-from companion.training.checkpoint import load_checkpoint, plain, save_checkpoint
+from companion.training.checkpoint import load_checkpoint, save_checkpoint, settings_as_json
 from companion.training.history import History
 from companion.training.isolation import Isolation, new_accelerator
 from companion.training.loader import Batches, read_batches
@@ -86,7 +86,7 @@ class Run:
             self.accelerator.register_save_state_pre_hook(self.unwrap_weights)
             self.accelerator.register_load_state_pre_hook(self.unwrap_models)
             if trackers:
-                config = {name: str(value) for name, value in plain(settings).items()}  # no None and no list
+                config = {name: str(value) for name, value in settings_as_json(settings).items()}  # no None and no list
                 self.accelerator.init_trackers(folder.name if folder else "run", config=config)
         trained = {id(weight) for group in groups for weight in group["params"]}
         self.trained = [weight for weight in self.step.parameters() if id(weight) in trained]
@@ -292,7 +292,7 @@ class Run:
             "step": self.history.step,
             "seconds": self.history.seconds,
             "batches_per_step": self.batches_per_step,
-            "settings": plain(self.settings),
+            "settings": settings_as_json(self.settings),
             "identity": self.identity,
             "records": self.history.records,
             "entries": self.history.entries,

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import logging
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 import typer
@@ -50,3 +52,24 @@ def test_errors_are_one_line_and_a_status(capsys, error: BaseException, status: 
         raise error
     assert caught.value.exit_code == status
     assert capsys.readouterr().err == line + "\n"
+
+
+def test_warnings_are_lines_that_name_options(capsys: pytest.CaptureFixture[str]):
+    log = logging.getLogger("companion.pretraining.vocabulary")
+    before = list(logging.getLogger("companion").handlers)
+    with errors({"limit_alphabet": "--limit-alphabet", "next_sentence": "--next-sentence"}):
+        log.warning("raise limit_alphabet=%s (how many), or set next_sentence=False", 200)
+        log.info("nothing of this is shown")
+    assert capsys.readouterr().err == ("companion: raise --limit-alphabet 200 (how many), or set --no-next-sentence\n")
+    assert logging.getLogger("companion").handlers == before
+
+
+def test_a_warning_of_a_command_names_its_option(tmp_path: Path):
+    lines = "\n\n".join(f"The cat sees the dog number {number}." for number in range(300))
+    (tmp_path / "text.txt").write_text(lines, encoding="utf-8")
+    options = ["--output", str(tmp_path / "run"), "--model", "tiny", "--vocab-size", "60", "--steps", "1"]
+    shape = ["--batch-size", "2", "--max-tokens", "16", "--no-progress", "--precision", "fp32"]
+    result = CliRunner().invoke(app, ["pretrain", str(tmp_path / "text.txt"), *options, *shape])
+    assert result.exit_code == 0, result.output
+    assert "companion: 100% of the documents have a single sentence" in result.stderr
+    assert "or set --no-next-sentence\n" in result.stderr and "next_sentence=" not in result.output

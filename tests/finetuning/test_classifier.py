@@ -295,7 +295,7 @@ def test_an_unfitted_estimator_is_not_saved(tmp_path: Path):
         ({"epochs": "3"}, "epochs='3' is not allowed; it must be an integer above 0"),
         ({"epochs": True}, "epochs=True is not allowed"),
         ({"batch_size": 4.0}, "batch_size=4.0 is not allowed"),
-        ({"max_length": 2.7}, "max_length=2.7 is not allowed; it must be an integer above 2"),
+        ({"max_length": 2.7}, "max_length=2.7 is not allowed; it must be an integer of at least 3"),
         ({"learning_rate": "1e-3"}, "learning_rate='1e-3' is not allowed; it must be None or a number above 0"),
         ({"learning_rate": float("inf")}, "learning_rate=inf is not allowed"),
         ({"weight_decay": -0.1}, "weight_decay=-0.1 is not allowed"),

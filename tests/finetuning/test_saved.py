@@ -160,6 +160,16 @@ def test_load_finds_the_class(fitted: TextClassifier, tiny: Path, tmp_path: Path
         TextRegressor.load(tmp_path / "classes")
 
 
+def test_what_is_saved_is_read_once(fitted: TextClassifier, tmp_path: Path, monkeypatch):
+    fitted.save(tmp_path / "saved")
+    read = []
+    monkeypatch.setattr(
+        "companion.finetuning.saved.read_json", lambda path: read.append(path.name) or json.loads(path.read_text())
+    )
+    assert isinstance(load(tmp_path / "saved"), TextClassifier)
+    assert read.count("companion.json") == 1
+
+
 def test_load_says_what_no_estimator_opens(tiny: Path, tmp_path: Path):
     with pytest.raises(ValueError, match="holds a BertModel, which no estimator opens"):
         load(tiny)

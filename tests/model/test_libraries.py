@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import onnxruntime
 import pytest
 import torch
 import transformers
@@ -229,16 +230,14 @@ def test_every_model_compiles_whole(small_config: BertConfig, task: object, cls:
     torch.testing.assert_close(gradient, model.get_input_embeddings().weight.grad)
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore")  # the exporter warns of its own parts
 @pytest.mark.parametrize("cls", MODELS)
 def test_every_model_runs_in_onnx(tmp_path: Path, small_config: BertConfig, cls: type[nn.Module]):
-    pytest.importorskip("onnx", reason="onnx is not installed")
-    pytest.importorskip("onnxscript", reason="onnxscript is not installed")
-    runtime = pytest.importorskip("onnxruntime", reason="onnxruntime is not installed")
     model, inputs = make(cls, small_config), batch(cls)
     path = str(tmp_path / "model.onnx")
     torch.onnx.export(model, (), path, kwargs=inputs, dynamic_shapes=dimensions(inputs), dynamo=True)
-    session = runtime.InferenceSession(path, providers=["CPUExecutionProvider"])
+    session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
     for rows, tokens in ((2, 4), (3, 2)):
         other = batch(cls, rows, tokens)
         names = [each.name for each in session.get_inputs()]

@@ -126,6 +126,13 @@ def unreadable(page: Page) -> list[str]:
 each_page = pytest.mark.parametrize("name", page_names() or ["book/index.html"])
 
 
+@pytest.mark.parametrize("name", [name for name in page_names() if "/api/" in name] or ["book/api/model.html"])
+def test_a_type_in_a_signature_is_named_as_readers_know_it(name: str, unavailable: Callable[[str], None]):
+    if not (HTML / name).is_file():
+        unavailable("the book is not built; run make book")
+    assert "~companion" not in (HTML / name).read_text(encoding="utf-8"), "Sphinx could not read the signature"
+
+
 @each_page
 def test_page_loads_without_complaint_and_from_here_alone(visit: Visit):
     assert visit.complaints == []

@@ -17,6 +17,7 @@ from companion.data.plain import CorpusError, read_documents, read_paragraphs, s
 from companion.pretraining.corpus import Corpus, prepare_corpus, vocabulary_checksum
 from companion.text.sentences import split_sentences
 from companion.text.tokenizer import Tokenizer
+from tests.toys import NumberTokenizer
 
 SPECIAL = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
 TEXT = "A cat sat. It slept.\nA dog sat!\n\nIt slept.\n"
@@ -25,20 +26,6 @@ TEXT = "A cat sat. It slept.\nA dog sat!\n\nIt slept.\n"
 @pytest.fixture
 def tokenizer():
     return Tokenizer([*SPECIAL, "a", "cat", "sat", "it", "slept", "dog", ".", "!"])
-
-
-class NumberTokenizer:
-    """Reads "7 8 9" as the ids 7, 8, 9 and counts the texts that it was given."""
-
-    def __init__(self, vocab_size=1000, fail_after=None):
-        self.vocabulary = [f"t{i}" for i in range(vocab_size)]
-        self.fail_after, self.texts = fail_after, 0
-
-    def encode_batch(self, texts):
-        self.texts += len(texts)
-        if self.fail_after is not None and self.texts > self.fail_after:
-            raise KeyboardInterrupt
-        return [[int(word) for word in text.split()] for text in texts]
 
 
 @pytest.fixture

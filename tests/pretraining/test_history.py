@@ -21,7 +21,7 @@ from companion.pretraining.config import Phase, PretrainingConfig
 from companion.pretraining.record import earlier_runs, positions_between, record_of
 from companion.pretraining.run import PretrainingResult, pretrain
 from companion.training.settings import TrainingSettings
-from tests.toys import animal_documents
+from tests.toys import animal_documents, write_documents
 
 SHAPE = BertConfig(200, 16, 1, 2, 32, max_position_embeddings=32)
 STEPS = 6
@@ -30,9 +30,7 @@ FIRST = Phase(2, batch_size=3, max_tokens=8, next_sentence=False)
 
 @pytest.fixture(scope="module")
 def text(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    path = tmp_path_factory.mktemp("text") / "animals.txt"
-    path.write_text("\n\n".join("\n".join(document) for document in animal_documents(20)), encoding="utf-8")
-    return path
+    return write_documents(tmp_path_factory.mktemp("text") / "animals.txt", animal_documents(20))
 
 
 def config(text: Path, folder: Path, *, training: dict | None = None, **changes: object) -> PretrainingConfig:

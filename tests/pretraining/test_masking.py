@@ -7,6 +7,7 @@ from scipy.stats import binom
 from companion.pretraining.corpus import prepare_corpus
 from companion.pretraining.masking import MaskedBatches, continuation_pieces, mask_tokens, masking_generator
 from companion.pretraining.segments import PairBatches
+from tests.toys import NumberTokenizer, same_batch
 
 PAD, UNK, CLS, SEP, MASK = range(5)
 SPECIAL = frozenset(range(5))
@@ -177,7 +178,7 @@ def test_continuation_pieces_follow_the_order_of_the_ids():
 
 def test_wrong_arguments_are_named():
     ids = make_rows(2, 16)
-    with pytest.raises(ValueError, match="probability=1.5 is not a share; pass a number from 0 to 1"):
+    with pytest.raises(ValueError, match="probability=1.5 is not allowed; it must be a share in .0, 1."):
         mask(ids, probability=1.5)
     with pytest.raises(ValueError, match=r"mask_share=0.8 and random_share=0.3 add up to more than 1"):
         mask(ids, random_share=0.3)
@@ -197,13 +198,6 @@ def test_wrong_arguments_are_named():
         mask(np.where(ids == SEP, -100, ids))
 
 
-class NumberTokenizer:
-    vocabulary = VOCABULARY
-
-    def encode_batch(self, texts):
-        return [[int(word) for word in text.split()] if text[0].isdigit() else [1] for text in texts]
-
-
 @pytest.fixture(scope="module")
 def corpus(tmp_path_factory):
     folder = tmp_path_factory.mktemp("masking")
@@ -212,16 +206,12 @@ def corpus(tmp_path_factory):
         " ".join(map(str, rng.integers(5, 1000, size=rng.integers(3, 40)))) + "\n" * (i % 9 == 0) for i in range(500)
     ]
     (folder / "text.txt").write_text("\n".join(lines))
-    return prepare_corpus(folder / "text.txt", NumberTokenizer(), folder / "corpus", progress=False)
+    return prepare_corpus(folder / "text.txt", NumberTokenizer(VOCABULARY), folder / "corpus", progress=False)
 
 
 def make_batches(corpus, seed=0, **options):
     pairs = PairBatches(corpus, 16, 64, seed, cls_id=CLS, sep_id=SEP, pad_id=PAD)
     return MaskedBatches(pairs, vocab_size=1000, mask_id=MASK, special_ids=SPECIAL, **options)
-
-
-def equal(first, second):
-    return first.keys() == second.keys() and all(np.array_equal(first[key], second[key]) for key in first)
 
 
 def test_masked_batches_restore_to_the_pairs(corpus):
@@ -242,8 +232,8 @@ def test_masked_batches_depend_on_their_number_alone(corpus, options):
     steps = [0, 4, batches.steps_per_epoch + 2]
     forward = [batches[step] for step in steps]
     for step, batch in reversed(list(zip(steps, forward, strict=True))):
-        assert equal(batches[step], batch)
-    assert not equal(make_batches(corpus, seed=1, **options)[0], batches[0])
+        assert same_batch(batches[step], batch)
+    assert not same_batch(make_batches(corpus, seed=1, **options)[0], batches[0])
 
 
 def test_masks_are_drawn_anew_in_every_epoch(corpus):

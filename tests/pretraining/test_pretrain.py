@@ -3,7 +3,6 @@
 import json
 import math
 import os
-import random
 import re
 from dataclasses import fields, replace
 
@@ -19,19 +18,13 @@ from companion.pretraining.run import pretrain
 from companion.studies.record import load_chain
 from companion.text.tokenizer import Tokenizer
 from companion.training.settings import TrainingSettings
-
-SUBJECTS, VERBS = "cat dog bird fox owl".split(), "sees hears finds likes leaves".split()
+from tests.toys import SUBJECTS, VERBS, animal_documents, write_documents
 
 
 @pytest.fixture(scope="module")
 def text(tmp_path_factory):
     """Forty documents of six sentences in a language of ten words."""
-    pick = random.Random(0)
-    sentence = lambda: f"The {pick.choice(SUBJECTS)} {pick.choice(VERBS)} the {pick.choice(SUBJECTS)}."  # noqa: E731
-    documents = ["\n".join(sentence() for _ in range(6)) for _ in range(40)]
-    path = tmp_path_factory.mktemp("text") / "animals.txt"
-    path.write_text("\n\n".join(documents), encoding="utf-8")
-    return path
+    return write_documents(tmp_path_factory.mktemp("text") / "animals.txt", animal_documents(40))
 
 
 def settings(**changes):

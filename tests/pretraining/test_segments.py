@@ -7,16 +7,10 @@ from torch.utils.data import DataLoader
 
 from companion.pretraining.corpus import prepare_corpus
 from companion.pretraining.segments import PairBatches, PairPlan, _pairs, _truncate, plan_pairs
+from tests.toys import NumberTokenizer, same_batch
 
 CLS, SEP, PAD, FIRST = 2, 3, 0, 5
 FIELDS = ("a_start", "a_end", "b_start", "b_end", "is_random")
-
-
-class NumberTokenizer:
-    vocabulary = [f"t{i}" for i in range(250_000)]
-
-    def encode_batch(self, texts):
-        return [[int(word) for word in text.split()] if text[0].isdigit() else [1] for text in texts]
 
 
 def make_corpus(folder, documents):
@@ -29,7 +23,7 @@ def make_corpus(folder, documents):
         lines.append("")
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "text.txt").write_text("\n".join(lines))
-    return prepare_corpus(folder / "text.txt", NumberTokenizer(), folder / "corpus", progress=False)
+    return prepare_corpus(folder / "text.txt", NumberTokenizer(250_000), folder / "corpus", progress=False)
 
 
 @pytest.fixture(scope="module")
@@ -249,10 +243,6 @@ def make_batches(request, corpus):
     return make
 
 
-def equal(first, second):
-    return first.keys() == second.keys() and all(np.array_equal(first[key], second[key]) for key in first)
-
-
 def test_rows_are_laid_out_as_published(make_batches, corpus):
     batches = make_batches(pad_to_multiple_of=8)
     plan, step = batches.plan(0), 3
@@ -292,9 +282,9 @@ def test_a_batch_depends_on_the_step_alone(make_batches):
     backward = [batches[step] for step in reversed(steps)][::-1]
     fresh = [make_batches()[step] for step in steps]
     for step in range(len(steps)):
-        assert equal(forward[step], backward[step]) and equal(forward[step], fresh[step])
-    assert not equal(batches[0], batches[batches.steps_per_epoch])
-    assert not equal(batches[0], make_batches(seed=1)[0])
+        assert same_batch(forward[step], backward[step]) and same_batch(forward[step], fresh[step])
+    assert not same_batch(batches[0], batches[batches.steps_per_epoch])
+    assert not same_batch(batches[0], make_batches(seed=1)[0])
     with pytest.raises(IndexError, match="number=-1 is negative"):
         batches[-1]
 
@@ -326,7 +316,7 @@ def test_workers_build_the_same_batches(make_batches):
         loader = DataLoader(batches, sampler=steps, batch_size=None, num_workers=workers)
         found[workers] = [{key: value.numpy() for key, value in batch.items()} for batch in loader]
     for row, step in enumerate(steps):
-        assert all(equal(found[workers][row], batches[step]) for workers in found)
+        assert all(same_batch(found[workers][row], batches[step]) for workers in found)
 
 
 def test_wrong_arguments_are_named(corpus, tmp_path):
@@ -334,9 +324,9 @@ def test_wrong_arguments_are_named(corpus, tmp_path):
     with pytest.raises(ValueError, match=r"needs at least two documents.*has 1: put empty lines"):
         plan_pairs(alone)
     assert len(plan_pairs(alone, next_sentence=False)) == 1
-    with pytest.raises(ValueError, match="max_tokens=4 leaves no room for text; pass at least 5"):
+    with pytest.raises(ValueError, match="max_tokens=4 is not allowed; it must be an integer of at least 5"):
         plan_pairs(corpus, max_tokens=4)
-    with pytest.raises(ValueError, match="short_probability=1.5 is not a share"):
+    with pytest.raises(ValueError, match="short_probability=1.5 is not allowed; it must be a share in .0, 1."):
         plan_pairs(corpus, short_probability=1.5)
     with pytest.raises(ValueError, match="batch_size=0 is not allowed"):
         PairBatches(corpus, 0, cls_id=CLS, sep_id=SEP)

@@ -23,17 +23,13 @@ from companion.pretraining.streaming import Place, WindowReader
 from companion.pretraining.vocabulary import learn_or_load_tokenizer
 from companion.text.tokenizer import Tokenizer
 from companion.training.settings import TrainingSettings
+from tests.toys import animal_documents, same_batch, write_documents
 
-SUBJECTS, VERBS = "cat dog bird fox owl".split(), "sees hears finds likes leaves".split()
 STREAM = 0.002  # megabytes: about ten of forty documents
 
 
 def write_text(path, count=40):
-    pick = random.Random(0)
-    sentence = lambda: f"The {pick.choice(SUBJECTS)} {pick.choice(VERBS)} the {pick.choice(SUBJECTS)}."  # noqa: E731
-    documents = ["\n".join(sentence() for _ in range(pick.randint(6, 12))) for _ in range(count)]
-    path.write_text("\n\n\n".join(documents), encoding="utf-8")
-    return path
+    return write_documents(path, animal_documents(count, (6, 12)), between="\n\n\n")
 
 
 @pytest.fixture(scope="module")
@@ -58,10 +54,6 @@ def batches_in(text, folder, **changes):
 
 def windows_of(reader, count):
     return [list(reader.read_window()) for _ in range(count)]
-
-
-def equal(one, other):
-    return one.keys() == other.keys() and all(torch.equal(one[name], other[name]) for name in one)
 
 
 def test_windows_hold_the_documents_of_the_source_in_order(text):
@@ -140,10 +132,10 @@ def test_a_batch_is_the_same_in_any_order_and_after_reopening(in_order, text, tm
     random.Random(1).shuffle(numbers)
     batches = batches_in(text, tmp_path)
     for number in [*numbers[:8], numbers[0]]:
-        assert equal(batches[number], expected[number])
+        assert same_batch(batches[number], expected[number])
     reopened = batches_in(text, tmp_path)
     for number in numbers[8:16]:
-        assert equal(reopened[number], expected[number])
+        assert same_batch(reopened[number], expected[number])
     with pytest.raises(IndexError, match="number=-1 is negative"):
         batches[-1]
 
@@ -180,10 +172,10 @@ def test_what_was_tokenised_is_not_tokenised_again(in_order, text, tmp_path, mon
     monkeypatch.setattr(Tokenizer, "encode_batch", lambda self, texts: encoded.extend(texts) or encode(self, texts))
     reopened = batches_in(text, tmp_path)
     encoded.clear()  # those of the vocabulary's checksum
-    assert equal(reopened[20], expected[20])
+    assert same_batch(reopened[20], expected[20])
     assert encoded == []  # the window lies there
     following = held.first_batch + held.batches
-    assert equal(reopened[following], expected[following])
+    assert same_batch(reopened[following], expected[following])
     assert len(encoded) == reopened.windows[-1].sentences
 
 
@@ -228,11 +220,11 @@ def test_several_processes_have_windows_of_their_own(in_order, text, tmp_path, m
         monkeypatch.setenv("RANK", rank)
         batches = batches_in(text, tmp_path)
         for number in range(int(rank), 24, 2):
-            assert equal(batches[number], expected[number])
+            assert same_batch(batches[number], expected[number])
         assert Corpus.open(tmp_path / "corpus-train" / f"rank-{rank}").num_documents > 1
     monkeypatch.delenv("WORLD_SIZE")
     monkeypatch.setenv("RANK", "0")
-    assert equal(batches_in(text, tmp_path)[23], expected[23])
+    assert same_batch(batches_in(text, tmp_path)[23], expected[23])
     assert not list((tmp_path / "corpus-train").glob("rank-*"))
 
 

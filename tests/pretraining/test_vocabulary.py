@@ -19,16 +19,14 @@ from companion.pretraining.record import source_names
 from companion.pretraining.vocabulary import learn_or_load_tokenizer
 from companion.text.tokenizer import Tokenizer
 from companion.training.settings import TrainingSettings
-from tests.toys import animal_documents
+from tests.toys import animal_documents, write_documents
 
 SHAPE = BertConfig(200, 16, 1, 2, 32, max_position_embeddings=32)
 
 
 @pytest.fixture
 def text(tmp_path: Path) -> Path:
-    path = tmp_path / "animals.txt"
-    path.write_text("\n\n".join("\n".join(document) for document in animal_documents(20)), encoding="utf-8")
-    return path
+    return write_documents(tmp_path / "animals.txt", animal_documents(20))
 
 
 def config(text: Path | str, folder: Path, **changes: object) -> PretrainingConfig:

@@ -2,7 +2,6 @@
 
 import dataclasses
 import json
-import random
 
 import pytest
 import torch
@@ -25,10 +24,10 @@ from companion.studies.ablations import (
 )
 from companion.studies.statistics import paired_difference, student_t, t_interval
 from companion.studies.variants import BASE, VARIANTS, Variant
+from tests.toys import animal_documents, write_documents
 
 pytestmark = pytest.mark.slow
 
-SUBJECTS, VERBS = "cat dog bird fox owl".split(), "sees hears finds likes leaves".split()
 SMALL = {"vocab_size": 60, "layers": 1, "hidden_size": 32, "batch_size": 4, "max_tokens": 24}
 TABLE = {
     BASE: Variant(**SMALL),
@@ -40,12 +39,8 @@ TABLE = {
 @pytest.fixture(scope="module")
 def study(tmp_path_factory):
     """Forty documents of six sentences in a language of ten words; runs of six batches."""
-    pick = random.Random(0)
-    sentence = lambda: f"The {pick.choice(SUBJECTS)} {pick.choice(VERBS)} the {pick.choice(SUBJECTS)}."  # noqa: E731
-    documents = ["\n".join(sentence() for _ in range(6)) for _ in range(40)]
     folder = tmp_path_factory.mktemp("study")
-    path = folder / "animals.txt"
-    path.write_text("\n\n".join(documents), encoding="utf-8")
+    path = write_documents(folder / "animals.txt", animal_documents(40))
     form = {"validation_batches": 2, "validation_rows": 4, "validation_tokens": 24}
     return Study(path, path, folder / "prepared", positions=6 * 4 * 24, precision="fp32", **form)
 
@@ -327,13 +322,13 @@ def test_the_command_runs_a_variant_and_its_opponent_and_goes_on(study, tmp_path
     command += ["--variant", "dropout 0.1", "--seeds", 2, "--positions", 1024, "--precision", "fp32"]
     first = CliRunner().invoke(app, list(map(str, command)))
     assert first.exit_code == 0, first.output
-    assert first.output.splitlines()[1].startswith("dropout 0.1 : base")
+    assert first.stdout.splitlines()[1].startswith("dropout 0.1 : base")
     assert [run["variant"] for run in json.loads(output.read_text(encoding="utf-8"))["entries"]] == [
         BASE,
         "dropout 0.1",
     ] * 2
     before = output.read_bytes()
-    assert CliRunner().invoke(app, list(map(str, command))).output == first.output
+    assert CliRunner().invoke(app, list(map(str, command))).stdout == first.stdout
     assert output.read_bytes() == before
     wrong = CliRunner().invoke(app, [*map(str, command), "--variant", "dropout 0.2"])
     assert wrong.exit_code == 2 and "variant 'dropout 0.2' is unknown; choose among: base; " in wrong.output

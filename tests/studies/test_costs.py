@@ -190,12 +190,12 @@ def test_a_corpus_is_as_large_on_disk_as_predicted(tmp_path, vocab_size: int):
 @pytest.mark.parametrize(
     ("call", "message"),
     [
-        (lambda: training_flops_per_token(TOY, 7), "tokens=7 is not allowed; it must be an integer from 1 to the 6"),
+        (lambda: training_flops_per_token(TOY, 7), "tokens=7 is not allowed; it must be an integer from 1 to 6"),
         (lambda: training_flops_per_token(TOY, 4, 1.5), r"masking=1.5 is not allowed; it must be a share in \[0, 1\]"),
         (lambda: activation_memory(TOY, 2, 0), "tokens=0 is not allowed"),
         (lambda: all_reduce_bytes(TOY, 0), "processes=0 is not allowed; it must be an integer above 0"),
-        (lambda: training_hours(1.0, 0.0), "flops_per_second=0.0 is not allowed; it must be above 0"),
-        (lambda: training_hours(1.0, 1.0, 0), "devices=0 is not allowed; it must be above 0"),
+        (lambda: training_hours(1.0, 0.0), "flops_per_second=0.0 is not allowed; it must be a number above 0"),
+        (lambda: training_hours(1.0, 1.0, 0), "devices=0 is not allowed; it must be a number above 0"),
     ],
 )
 def test_what_is_out_of_range_is_named(call, message: str):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 import subprocess
 import sys
+from contextlib import contextmanager
 
 import numpy as np
 import pytest
@@ -12,7 +13,8 @@ import torch
 from torch.nn import functional as F
 
 from companion.support import devices
-from companion.support.devices import autocast, best_device, peak_memory, precision_for, seed_everything
+from companion.support.devices import as_current, autocast, best_device, peak_memory, precision_for, seed_everything
+from tests.toys import run
 
 
 @pytest.fixture
@@ -156,3 +158,35 @@ def test_the_peak_of_memory_on_a_gpu_is_the_gpus():
     held = torch.ones(16 << 20, dtype=torch.uint8, device="cuda")
     assert peak_memory("cuda") - before >= 16 << 20
     del held
+
+
+@pytest.mark.parametrize(("device", "number"), [("cuda:1", 1), ("cuda:0", 0), ("cuda", None), ("cpu", None)])
+def test_only_a_gpu_with_a_number_becomes_the_current_one_and_only_for_a_while(monkeypatch, device, number):
+    monkeypatch.setattr("companion.support.devices.best_device", torch.device)
+    context = as_current(device)
+    assert isinstance(context, torch.cuda.device) == (number is not None)
+    assert number is None or context.idx == number
+
+
+def test_training_sets_no_device_for_good(monkeypatch: pytest.MonkeyPatch):
+    entered, inside = [], []
+
+    @contextmanager
+    def noted(device):
+        entered.append(device)
+        inside.append(True)
+        yield
+        inside.pop()
+
+    monkeypatch.setattr("companion.training.loop.as_current", noted)
+    monkeypatch.setattr("torch.cuda.set_device", lambda device: pytest.fail("the caller's device was changed"))
+    run(validate=lambda model: {"inside": float(bool(inside))})
+    assert entered == ["cpu"] and inside == []
+
+
+@pytest.mark.gpu
+def test_the_current_gpu_is_the_callers_again():
+    before = torch.cuda.current_device()
+    with as_current(f"cuda:{torch.cuda.device_count() - 1}"):
+        assert torch.cuda.current_device() == torch.cuda.device_count() - 1
+    assert torch.cuda.current_device() == before

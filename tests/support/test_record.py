@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from companion.support.record import RunRecord, provenance
+from companion.support.record import RunRecord, hardware_of, provenance
 
 CONFIG = {"seeds": 2, "variants": {"base": {"rate": 0.1}}}
 DATA = {"checksum": "ab"}
@@ -28,7 +28,7 @@ def path(tmp_path: Path) -> Path:
 
 
 def test_a_record_that_grows_keeps_the_provenance_of_each_entry(path: Path):
-    opened(path).add({"variant": "base", "seed": 1, "loss": 1.25}, provenance("companion bench x", device="cpu"))
+    opened(path).add({"variant": "base", "seed": 1, "loss": 1.25}, provenance("companion bench x", hardware_of("cpu")))
     old, new = json.loads(path.read_text(encoding="utf-8"))["entries"]
     assert old["provenance"] == {"date": "2020-01-01", "hardware": {"device": "old"}}
     assert new["provenance"]["versions"] == {"python": platform.python_version(), "torch": torch.__version__}

@@ -20,6 +20,16 @@ def test_what_is_no_integer_in_range_is_refused_by_name(value):
         integer("batch_size", value, minimum=1)
 
 
+@pytest.mark.parametrize(
+    ("minimum", "allowed"),
+    [(0, "of at least 0"), (1, "above 0"), (2, "of at least 2"), (3, "of at least 3"), (-1, "of at least -1")],
+)
+def test_the_smallest_integer_is_named(minimum: int, allowed: str):
+    assert integer("stride", minimum, minimum) == minimum
+    with pytest.raises(ValueError, match=f"stride={minimum - 1} is not allowed; it must be an integer {allowed}$"):
+        integer("stride", minimum - 1, minimum)
+
+
 def test_both_bounds_are_named():
     with pytest.raises(ValueError, match="max_length=513 is not allowed; it must be an integer from 3 to 512"):
         integer("max_length", 513, minimum=3, maximum=512)

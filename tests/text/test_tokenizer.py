@@ -495,7 +495,7 @@ TEN = "0 1 2 3 4 5 6 7 8 9"
         ({"pad_to_multiple_of": 0}, ValueError, "pad_to_multiple_of=0 is not allowed; it must be an integer above 0"),
         ({"pad_to_multiple_of": 8}, ValueError, "to 24 tokens, beyond the 20 positions.*pass max_length=16 or less"),
         ({"pad_to_multiple_of": 4, "padding": False}, ValueError, "has no effect with padding=False"),
-        ({"stride": -1}, ValueError, "stride=-1 is not allowed; it must be an integer above -1"),
+        ({"stride": -1}, ValueError, "stride=-1 is not allowed; it must be an integer of at least 0"),
         ({"stride": 2}, ValueError, "stride=2 has no effect without windows; pass return_overflow=True"),
         (
             {"stride": 6, "max_length": 8, "return_overflow": True},
