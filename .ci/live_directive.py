@@ -1,4 +1,4 @@
-"""Sphinx extension for `companion.show.live`: a directive, and the files pages fetch.
+"""Sphinx extension for `companion.show.live`: a directive, and the files that pages fetch.
 
     ```{live} The capital of France is [MASK].
     ```
@@ -41,9 +41,7 @@ class LiveDirective(Directive):
         return [nodes.raw("", live(sentence, **self.options).html, format="html")]
 
 
-def add_files(
-    app: Sphinx, page: str, template: str, context: dict[str, Any], doctree: Any
-) -> None:
+def add_files(app: Sphinx, page: str, template: str, context: dict[str, Any], doctree: Any) -> None:
     """Give the style sheet and the first script to the pages that need them."""
     if ELEMENT in context.get("body", ""):
         app.add_css_file("live.css")

@@ -7,7 +7,6 @@ built book `live/start.js` puts a button beside it, and the reader's browser goe
 from __future__ import annotations
 
 import functools
-from dataclasses import dataclass
 from html import escape
 
 import torch
@@ -16,6 +15,7 @@ from torch import Tensor
 from companion.applications.fill import Guess, fill_mask
 from companion.deployment.browser import size_in_browser
 from companion.model.heads import BertForMaskedLM, BertForPreTraining
+from companion.show.shown import Shown
 from companion.support.require import choice, integer, require
 from companion.text.tokenizer import Tokenizer
 from companion.text.vocabulary import MASK, SPECIAL_TOKENS
@@ -29,41 +29,21 @@ FAINT = 0.02  # weights below are not drawn
 STYLE = """\
 <style>
 :where(bert-live){display:block;max-width:44rem;padding:1rem;border:1px solid #8884;border-radius:.5rem}
-:where(.bl-token){display:inline-block;margin:1px;padding:0 .4em;border-radius:.25em;background:#8882;line-height:26px}
-:where(.bl-mask){background:#ad4a00;color:#fff}
+:where(.bl-token){display:inline-block;margin:1px;padding:0 .4em;border-radius:.25em;\
+border-bottom:3px solid var(--c,#8884);background:color-mix(in srgb,var(--c,#888) 18%,transparent);line-height:24px}
+:where(.bl-mask){--c:var(--show-pink,#cc79a7)}
+:where(.bl-special){--c:var(--show-red,#d55e00)}
 :where(.bl-list){margin:.5rem 0;padding:0;list-style:none}
 :where(.bl-list li){display:grid;grid-template-columns:9rem 1fr 4rem;gap:.5rem;align-items:center}
-:where(.bl-bar){display:block;height:.75rem;width:calc(100%*var(--w));background:#0072b2}
+:where(.bl-bar){display:block;height:.75rem;width:calc(100%*var(--w));background:var(--show-blue,#0072b2)}
 :where(.bl-share){text-align:right}
 :where(.bl-note){margin:.5rem 0 0;font-size:85%;opacity:.8}
 :where(.bl-attention){display:grid;grid-template-columns:auto minmax(5rem,14rem) auto auto}
 :where(.bl-column){display:flex;flex-direction:column}
-:where(.bl-column>*){height:26px;margin:1px;line-height:26px;white-space:nowrap}
+:where(.bl-column>*){box-sizing:border-box;height:24px;margin:2px 0;line-height:19px;white-space:nowrap}
 :where(.bl-lines){contain:size;width:100%;height:100%}
-:where(.bl-lines path){fill:none;stroke:#0072b2;vector-effect:non-scaling-stroke}
+:where(.bl-lines path){fill:none;stroke:var(--show-blue,#0072b2);vector-effect:non-scaling-stroke}
 </style>"""
-
-
-@dataclass(frozen=True)
-class Live:
-    """What `live` returns: HTML for a notebook and a page, one line of text elsewhere.
-
-    Attributes
-    ----------
-    summary : str
-        The line of text; the same on every machine.
-    html : str
-        The element `bert-live` with the still in it.
-    """
-
-    summary: str
-    html: str
-
-    def __repr__(self) -> str:
-        return self.summary
-
-    def _repr_html_(self) -> str:
-        return f"{STYLE}\n{self.html}"
 
 
 def live(
@@ -75,7 +55,7 @@ def live(
     focus: str | None = None,
     count: int = 5,
     model: str = "mini",
-) -> Live:
+) -> Shown:
     """Show what a BERT makes of a sentence; in the built book the reader can change it.
 
     Parameters
@@ -95,7 +75,8 @@ def live(
 
     Returns
     -------
-    Live
+    Shown
+        As text: the likeliest guess for each blank, or what is looked at most, where that is clear.
 
     Raises
     ------
@@ -119,7 +100,8 @@ def live(
         options = f' layer="{layer}" head="{head}"' + (f' focus="{escape(focus)}"' if focus else "")
     if model in IN_BROWSER:
         options += f' model="{model}" megabytes="{size / 1e6:.1f}"'
-    return Live(summary, f'<bert-live mode="{mode}" sentence="{escape(sentence)}"{options}>\n{still}\n</bert-live>')
+    attributes = f'mode="{mode}" sentence="{escape(sentence)}"{options}'
+    return Shown(summary, f"{STYLE}\n<bert-live {attributes}>\n{still}\n</bert-live>")
 
 
 @functools.lru_cache(maxsize=2)
