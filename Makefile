@@ -32,8 +32,7 @@ test: lint $(PAGES)
 	$(PYTEST) $(NBVAL) -n 2 --dist loadscope tests book
 
 unit: $(READY)
-	$(PYTEST) -n 2 --dist loadscope tests --ignore tests/pages/test_book.py --ignore tests/pages/test_instruments.py \
-		--ignore tests/pages/test_live.py $(if $(ALL),,-m "not slow")
+	$(PYTEST) -n 2 --dist loadscope tests --ignore tests/pages/test_book.py --ignore tests/pages/test_instruments.py --ignore tests/pages/test_live.py $(if $(ALL),,-m "not slow")
 
 check-notebooks: $(READY)
 	$(BIN)/ruff check --quiet --fix $(or $(ONLY),book)

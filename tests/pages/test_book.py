@@ -6,6 +6,7 @@ Every page is opened once; the tests read what was found there.
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 import pytest

@@ -22,6 +22,8 @@ from companion.text.tokenizer import Tokenizer
 from tests.pages.site import HTML, PATIENCE
 
 TELEPHONE = {"width": 390, "height": 844}
+pytestmark = pytest.mark.slow
+
 PAGE = "book/index.html"
 TIRED = "The animal did not cross the street because it was too tired."
 # The greatest difference of a logit and of an attention weight that is allowed, over the texts below.
