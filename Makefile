@@ -9,7 +9,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 READY := .venv/ready
 PAGES := _build/html/index.html
-SOURCES := $(shell find book companion -type f -not -path '*/__pycache__/*' -not -path '*/.ipynb_checkpoints/*')
+SOURCES := $(shell find book companion .ci -type f -not -path '*/__pycache__/*' -not -path '*/.ipynb_checkpoints/*')
 
 # Where no local wheels are offered, torch comes from its own CPU index rather than with several GB of CUDA.
 ifeq ($(PIP_FIND_LINKS)$(GPU),)

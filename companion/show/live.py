@@ -38,7 +38,7 @@ border-bottom:3px solid var(--c,#8884);background:color-mix(in srgb,var(--c,#888
 :where(.bl-bar){display:block;height:.75rem;width:calc(100%*var(--w));background:var(--show-blue,#0072b2)}
 :where(.bl-share){text-align:right}
 :where(.bl-note){margin:.5rem 0 0;font-size:85%;opacity:.8}
-:where(.bl-attention){display:grid;grid-template-columns:auto minmax(5rem,14rem) auto auto}
+:where(.bl-attention){display:grid;grid-template-columns:max-content minmax(5rem,14rem) max-content 4rem}
 :where(.bl-column){display:flex;flex-direction:column}
 :where(.bl-column>*){box-sizing:border-box;height:24px;margin:2px 0;line-height:19px;white-space:nowrap}
 :where(.bl-lines){contain:size;width:100%;height:100%}

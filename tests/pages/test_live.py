@@ -217,6 +217,19 @@ def test_the_fast_product_is_the_plain_one(page: Page, address: str):
     assert max(page.evaluate(script, f"{address}/_static/live/")) < 1e-5
 
 
+def test_without_vectors_the_plain_product_serves(page: Page, address: str):
+    script = """async (base) => {
+      const { product } = await import(base + "matmul.js");
+      WebAssembly.Module = function () { throw new WebAssembly.CompileError("no vectors here"); };
+      const memory = new WebAssembly.Memory({ initial: 1 });
+      const floats = new Float32Array(memory.buffer);
+      floats.set([1, 2, 3, 4, 5, 6, 7, 8, 10]); // a (1, 4), w (1, 4) and a bias
+      product(memory)(0, 4, 8, 9, 1, 4, 1);
+      return floats[9];
+    }"""
+    assert page.evaluate(script, f"{address}/_static/live/") == 1 * 5 + 2 * 6 + 3 * 7 + 4 * 8 + 10
+
+
 def element(page: Page) -> Locator:
     return page.locator("bert-live").first
 
@@ -276,7 +289,7 @@ def test_a_word_can_be_hidden_shown_and_replaced(page: Page):
     running.locator(".bl-field").fill("The king was old.")
     expect(running.locator(".bl-none")).to_be_visible()
     running.get_by_role("button", name="king").click()
-    expect(running.locator(".bl-title")).to_contain_text("“king” was hidden")
+    expect(running.locator(".bl-title")).to_contain_text("[MASK] hides “king”: guess no. ")
     assert tokens(running) == ["[CLS]", "the", "[MASK]", "was", "old", ".", "[SEP]"]
     running.locator("button.bl-mask").click()
     expect(running.locator(".bl-none")).to_be_visible()
@@ -293,7 +306,7 @@ def test_what_is_hidden_stays_hidden_while_other_words_are_typed(page: Page):
     field.fill("The king was old.")
     running.get_by_role("button", name="king").click()
     field.fill("Long ago, the king was old.")
-    expect(running.locator(".bl-title")).to_contain_text("“king” was hidden")
+    expect(running.locator(".bl-title")).to_contain_text("[MASK] hides “king”: guess no. ")
     field.fill("Long ago, the kind was old.")
     expect(running.locator(".bl-none")).to_be_visible()
 
@@ -340,7 +353,7 @@ def test_all_works_by_keyboard(page: Page):
     page.keyboard.press("Tab")  # the tokens: one stop
     page.keyboard.press("ArrowRight")
     page.keyboard.press("Enter")
-    expect(element(page).locator(".bl-title")).to_contain_text("“king” was hidden")
+    expect(element(page).locator(".bl-title")).to_contain_text("[MASK] hides “king”: guess no. ")
     assert page.evaluate("document.activeElement.textContent") == "[MASK]"
     page.keyboard.press("End")
     assert page.evaluate("document.activeElement.textContent") == "."

@@ -1,6 +1,6 @@
 // BERT's forward pass, as companion/model/ computes it: embeddings, layers of attention and feed-forward, both heads.
 
-import { fastProduct, plainProduct } from "./matmul.js";
+import { product } from "./matmul.js";
 
 const PAGE = 65536; // bytes; WebAssembly's memory comes in these
 const BLOCK = 4; // rows that the fast product writes at a time
@@ -72,7 +72,7 @@ export function visibility(tokens, look = "all", unseen = []) {
 
 export class Bert {
   /** `buffer`: the safetensors file of companion.deployment.browser; `config`: its config.json. */
-  constructor(buffer, config, { fast = true } = {}) {
+  constructor(buffer, config) {
     this.config = config;
     this.hidden = config.hidden_size;
     this.heads = config.num_attention_heads;
@@ -88,7 +88,7 @@ export class Bert {
     const floats = names.reduce((sum, name) => sum + size(name), 0) + Object.values(scratch).reduce((a, b) => a + b);
     const memory = new WebAssembly.Memory({ initial: Math.ceil((4 * floats) / PAGE) });
     this.memory = new Float32Array(memory.buffer);
-    this.product = fast ? fastProduct(memory) : plainProduct(this.memory);
+    this.product = product(memory);
     this.at = new Map(); // name of a weight to its place in memory
     let place = 0;
     for (const name of names) {

@@ -132,7 +132,7 @@ class Session {
     if (number !== this.asked) return;
     this.view.show(row, answer);
     const cut = row.ids.length >= this.view.longest ? ` Only the first ${row.ids.length - 2} tokens are read.` : "";
-    this.time.textContent = `${Math.max(1, Math.round(answer.milliseconds))} ms.${cut}`;
+    this.time.textContent = `Computed in ${Math.max(1, Math.round(answer.milliseconds))} ms.${cut}`;
   }
 
   say(text) {

@@ -85,7 +85,8 @@ export class FillView {
         this._piece(id)),
       make("span", { class: "bl-track" }, make("span", { class: "bl-bar", "--w": probability / highest })),
       make("span", { class: "bl-share" }, percent(probability))));
-    const title = [number ? `[MASK] ${number}` : "", token.hidden ? this._rank(token, logits) : ""].filter(Boolean).join(": ");
+    const mask = number ? `[MASK] ${number}` : "[MASK]";
+    const title = token.hidden ? `${mask} hides ${this._rank(token, logits)}` : number && mask;
     return make("div", { class: "bl-blank" },
       ...(title ? [make("p", { class: "bl-title" }, title)] : []),
       make("ol", { class: "bl-list" }, ...rows));
@@ -94,6 +95,6 @@ export class FillView {
   /** Where the word that was hidden stands among all tokens. */
   _rank(token, logits) {
     const rank = logits.reduce((count, logit) => count + (logit > logits[token.original]), 1);
-    return `“${this._piece(token.original)}” was hidden; it is guess number ${rank.toLocaleString("en")}`;
+    return `“${this._piece(token.original)}”: guess no. ${rank.toLocaleString("en")}`;
   }
 }

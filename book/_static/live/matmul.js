@@ -14,6 +14,15 @@ export function plainProduct(memory) {
   };
 }
 
+/** The fast product where the browser has vectors of four numbers (all have since 2023), else the plain one. */
+export function product(memory) {
+  try {
+    return fastProduct(memory);
+  } catch {
+    return plainProduct(new Float32Array(memory.buffer));
+  }
+}
+
 /** The same through WebAssembly, for k a multiple of 4 and n of 2. It writes whole blocks of four rows. */
 export function fastProduct(buffer) {
   const { exports } = new WebAssembly.Instance(new WebAssembly.Module(program()), { js: { memory: buffer } });
