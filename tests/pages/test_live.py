@@ -28,7 +28,7 @@ PAGE = "book/index.html"
 TIRED = "The animal did not cross the street because it was too tired."
 # The greatest difference of a logit and of an attention weight that is allowed, over the texts below.
 SAME_WEIGHTS = {"logits": 1e-3, "attentions": 1e-4}  # Python with the same 8-bit weights
-EXACT_WEIGHTS = {"logits": 0.5, "attentions": 0.1}  # Python with the weights of the package
+EXACT_WEIGHTS = {"logits": 0.3, "attentions": 0.05}  # Python with the weights of the package: 0.25 and 0.037
 MADE_UP = """\
 Déjà-vu costs [MASK] $5!|She said: “[MASK]” — and left…|naïve café, [MASK] Zürich|\
 The 東京 [MASK] is big.|我爱[MASK]北京。|\
@@ -197,7 +197,7 @@ def test_the_first_five_guesses_are_those_of_python_where_it_is_sure(ran, exact)
                 assert set(mine[: rank + 1]) == set(theirs[: rank + 1])
     print(f"first five equal, in their order: {equal} of 200")
     assert sure >= 50
-    assert equal >= 120
+    assert equal >= 150
 
 
 def test_the_fast_product_is_the_plain_one(page: Page, address: str):
