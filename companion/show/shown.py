@@ -9,7 +9,7 @@ STYLE = """\
 .show{--edge:var(--show-faint,#d0d7de);color:inherit;margin:.75rem 0;max-width:100%;overflow-x:auto;line-height:1.35}
 .show table{border-collapse:collapse;margin:0}
 .show td,.show th{border:0;text-align:center}
-.show .row{display:flex;flex-wrap:wrap;align-items:flex-end;gap:.35rem .2rem;margin:.4rem 0}
+.show .strip{display:flex;flex-wrap:wrap;align-items:flex-start;gap:.35rem .2rem;margin:.4rem 0}
 .show .name{flex:0 0 100%;font-size:.85em;opacity:.8}
 .show .tok{border:1px solid var(--edge);border-radius:.3rem;padding:.1rem .35rem;\
 font-family:var(--show-mono,monospace);\

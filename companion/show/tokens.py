@@ -27,7 +27,7 @@ def strip(
     tokens : sequence of str
         As the tokenizer writes them: `[CLS]`, `mud`, `##dy`.
     below : dict of str to sequence, optional
-        Rows beneath the tokens, one entry a token, such as `{"id": ids}`.
+        Rows beneath the tokens, one entry per token, such as `{"id": ids}`; an empty text leaves a token without.
     segments : sequence of int, optional
         0 for a token of segment A, 1 for one of B: its colour where the token is not a special one.
     marked : dict of int to str, optional
@@ -50,13 +50,13 @@ def strip(
     for label, entries in {**below, **({"segments": segments} if segments is not None else {})}.items():
         require(label, list(entries), len(entries) == len(tokens), f"one entry for each of the {len(tokens)} tokens")
     chips = [
-        _chip(token, [f"{label} {entries[i]}" for label, entries in below.items()], _idea(i, token, segments, marked))
+        _chip(token, {label: entries[i] for label, entries in below.items()}, _idea(i, token, segments, marked))
         for i, token in enumerate(tokens)
     ]
-    lines = [f"{label}: {' '.join(map(str, entries))}" for label, entries in below.items()]
+    lines = [f"{label}: {' '.join(str(entry) or '·' for entry in row)}" for label, row in below.items()]
     heading = f'<span class="name">{escape(name)}</span>' if name else ""
     text = "\n".join([f"{name}: " * bool(name) + " ".join(tokens), *lines])
-    return Shown(text, f'<div class="row">{heading}{"".join(chips)}</div>')
+    return Shown(text, f'<div class="strip">{heading}{"".join(chips)}</div>')
 
 
 def _idea(i: int, token: str, segments: Sequence[int] | None, marked: Mapping[int, str] | None) -> str | None:
@@ -67,11 +67,12 @@ def _idea(i: int, token: str, segments: Sequence[int] | None, marked: Mapping[in
     return None if segments is None else ("segment A", "segment B")[int(segments[i])]
 
 
-def _chip(token: str, notes: Sequence[str], idea: str | None) -> str:
+def _chip(token: str, below: Mapping[str, object], idea: str | None) -> str:
+    notes = {label: str(entry) for label, entry in below.items() if str(entry)}
     kinds = ["tok", *(["pad"] if token == "[PAD]" else []), *(["piece"] if token.startswith("##") else [])]
     colour = f' style="--c:{css(idea)}"' if idea else ""
-    small = "".join(f"<small>{escape(note.split(' ', 1)[1])}</small>" for note in notes)
-    title = f' title="{escape(", ".join(notes))}"' if notes else ""
+    small = "".join(f"<small>{escape(note)}</small>" for note in notes.values())
+    title = f' title="{escape(", ".join(map(" ".join, notes.items())))}"' if notes else ""
     return f'<span class="{" ".join(kinds)}"{colour}{title}>{escape(token)}{small}</span>'
 
 

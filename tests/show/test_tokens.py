@@ -36,6 +36,16 @@ def test_marked_tokens_take_the_colour_that_is_asked_for():
     assert strip(["one", "two"], marked={1: "mask"}).html.count("--show-pink") == 1
 
 
+def test_an_empty_entry_stands_as_a_dot_in_the_text_and_not_at_all_below_the_token():
+    shown = strip(["one", "two"], below={"label": ["", 2]})
+    assert repr(shown).splitlines() == ["one two", "label: · 2"]
+    assert (shown.html.count("<small>"), shown.html.count("title=")) == (1, 1)
+
+
+def test_a_strip_takes_no_class_that_the_theme_gives_a_meaning():
+    assert 'class="row"' not in strip(["one"]).html  # a row of Bootstrap sets every child on a line of its own
+
+
 def test_text_from_outside_stays_text():
     assert "<script>" not in strip(["<script>"], below={"id": ["<b>"]}, name="<i>").html
 
