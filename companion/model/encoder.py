@@ -36,8 +36,8 @@ class FeedForward(nn.Module):
 
     def forward(self, hidden: Tensor) -> Tensor:
         """Map (batch, tokens, hidden) to the same shape, by way of (batch, tokens, intermediate)."""
-        inner = activation(self.act, self.expand(hidden))  # (batch, tokens, intermediate)
-        return self.contract(inner)  # (batch, tokens, hidden)
+        inner = self.expand(hidden)  # (batch, tokens, intermediate)
+        return self.contract(activation(self.act, inner))  # (batch, tokens, hidden)
 
 
 class EncoderLayer(nn.Module):

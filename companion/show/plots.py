@@ -21,6 +21,7 @@ from numpy.typing import ArrayLike
 from companion.show.colours import FAINT, INK, METHODS, MUTED, PALETTE, PAPER, PLATE, themed
 
 COLOURS = tuple(PALETTE.values())
+FINER = re.compile(r"(-?\d+\.\d\d)\d+")  # a hundredth of a point is less than anyone sees
 LINES = ("-", "--", "-.", ":")
 STYLE: dict[Any, Any] = {
     "figure.facecolor": PAPER,
@@ -74,7 +75,7 @@ class Plot:
         svg = file.getvalue()
         svg = svg[svg.index("<svg") :]
         svg = re.sub(r" *<metadata>.*?</metadata>\n", "", svg, flags=re.DOTALL)
-        svg = re.sub(r"(-?\d+\.\d\d)\d+", r"\1", svg)  # a hundredth of a point is less than anyone sees
+        svg = re.sub(r"<[^>]*>", lambda tag: FINER.sub(r"\1", tag[0]), svg)  # not in the words between tags
         return themed(re.sub(r"'DejaVu Sans'[^;\"]*sans-serif", "var(--show-sans, sans-serif)", svg))
 
 
@@ -262,6 +263,33 @@ def dot_plot(
         axes.invert_yaxis()
         axes.set(xlabel=x_label)
         fig.legend(loc="outside upper right", ncols=len(series) + len(levels or {}), fontsize=9)
+    return fig
+
+
+def stacked_bars(shares: dict[str, dict[str, float]], *, x_label: str) -> Plot:
+    """Draw one bar a row, made of its parts: for what adds up to a whole, such as shares in percent.
+
+    Parameters
+    ----------
+    shares : dict
+        Name of the row to name of the part to length. Rows run downwards; a part of at least 8% of the longest bar has
+        its number, rounded, written into it.
+    x_label : str
+        With units.
+    """
+    parts = list(dict.fromkeys(part for lengths in shares.values() for part in lengths))
+    longest = max(sum(lengths.values()) for lengths in shares.values())
+    with figure(5.8, 1.3 + 0.36 * len(shares)) as (fig, axes):
+        left = np.zeros(len(shares))
+        for i, part in enumerate(parts):
+            lengths = np.array([row.get(part, 0.0) for row in shares.values()])
+            drawn = axes.barh(list(shares), lengths, left=left, color=COLOURS[i % 7], label=part, height=0.7)
+            words = [f"{length:.0f}" if length >= 0.08 * longest else "" for length in lengths]
+            axes.bar_label(drawn, words, label_type="center", color=PLATE, fontsize=9)
+            left += lengths
+        axes.invert_yaxis()
+        axes.set(xlabel=x_label, xlim=(0, longest))
+        fig.legend(loc="outside upper center", ncols=len(parts), fontsize=9)
     return fig
 
 

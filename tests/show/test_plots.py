@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import matplotlib
 import matplotlib.pyplot as plt
 
@@ -127,3 +129,16 @@ def test_a_figure_is_closed_after_an_error_too():
     with pytest.raises(RuntimeError), plots.figure():
         raise RuntimeError
     assert plt.get_fignums() == before
+
+
+def test_numbers_that_are_read_keep_all_their_digits():
+    svg = plots.curves({"0.0176": ([0, 1], [0.1234567, 2])}, x_label="3.14159", y_label="y")._repr_svg_()
+    assert ">3.14159<" in svg
+    assert not re.search(r'="[^"<>]*\d\.\d{3}', svg.replace("viewBox", ""))
+
+
+def test_stacked_bars_lay_the_parts_of_a_row_end_to_end():
+    axes = plots.stacked_bars({"a": {"x": 90, "y": 10}, "b": {"x": 3, "z": 97}}, x_label="%").axes[0]
+    ends = [[(bar.get_x(), bar.get_width()) for bar in part] for part in axes.containers]
+    assert ends == [[(0, 90), (0, 3)], [(90, 10), (3, 0)], [(100, 0), (3, 97)]]
+    assert [text.get_text() for text in axes.texts] == ["90", "", "10", "", "", "97"]
