@@ -136,7 +136,8 @@ def heat_map(
         texts = [["" if decimals is None else f"{value:.{decimals}f}" for value in row] for row in values]
     with figure(1.8 + cell[0] * len(columns), 1.2 + cell[1] * len(rows)) as (fig, axes):
         image = axes.imshow(values, vmin=low, vmax=high, aspect="auto")
-        axes.set_xticks(range(len(columns)), columns, rotation=45 if max(map(len, columns)) > 3 else 0, ha="center")
+        slanted: dict[str, Any] = {"rotation": 45, "ha": "right", "rotation_mode": "anchor"}
+        axes.set_xticks(range(len(columns)), columns, **(slanted if max(map(len, columns)) > 3 else {}))
         axes.set_yticks(range(len(rows)), rows)
         axes.set(xlabel=column_label, ylabel=row_label)
         fig.colorbar(image, label=value_label)
