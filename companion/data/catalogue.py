@@ -34,6 +34,8 @@ class Card:
     epochs : int
         Passes over the training part: 3, as Devlin et al. (2019, section 4.1) take for GLUE, fewer over the largest set
         and more over small ones with many labels.
+    scored_on : {"validation", "test"}
+        The part whose scores are reported: that for validation where the labels of the test part are kept secret.
     hub, subset, revision : str, optional
         Where the hub has it; None is a set that comes with the package.
     hub_splits : mapping of str to str
@@ -52,6 +54,7 @@ class Card:
     source: str
     positive: str | None = None
     epochs: int = 3
+    scored_on: str = "validation"
     hub: str | None = None
     subset: str | None = None
     revision: str | None = None
@@ -81,6 +84,7 @@ CATALOGUE = {
         licence="CC BY 4.0",
         source="written for this book",
         epochs=6,
+        scored_on="test",
     ),
     "python_questions": Card(
         ("question",), "names", "ranking", ("reciprocal_rank",), licence="CC BY 4.0", source="written for this book"

@@ -58,6 +58,11 @@ class Task:
         """Whether the labels are numbers on a scale."""
         return self.card.kind == "regression"
 
+    @property
+    def parts(self) -> tuple[str, str]:
+        """The part to learn from and the part to be scored on: where a public set keeps its test labels, validation."""
+        return "train", self.card.scored_on
+
     def rows(self, split: Dataset) -> tuple[list[Any], list[Any]]:
         """Return the texts and the labels of a split."""
         return texts_and_labels(split, self.card.texts, self.card.label)
@@ -74,7 +79,7 @@ SCORES: dict[str, Score] = {
     "spearman": spearman,
 }
 GLUE = ("sst2", "cola", "mrpc", "rte", "stsb")
-TASKS = {name: Task(CATALOGUE[name]) for name in (*GLUE, "ag_news", "clinc150", "financial_phrasebank")}
+TASKS = {name: Task(CATALOGUE[name]) for name in (*GLUE, "reviews", "ag_news", "clinc150", "financial_phrasebank")}
 BASELINES = ("constant", "bag_of_words")
 NETWORKS = ("pretrained", "from_scratch")
 
@@ -149,7 +154,7 @@ def by_task(record: Mapping[str, Any]) -> dict[str, dict[str, dict[str, Any]]]:
 
 
 def baseline_scores(name: str, baseline: str) -> dict[str, float | None]:
-    """Return the scores of a baseline on the validation part of a task.
+    """Return the scores of a baseline on the part of a task that is scored (see `Task.parts`).
 
     Parameters
     ----------
@@ -165,7 +170,7 @@ def baseline_scores(name: str, baseline: str) -> dict[str, float | None]:
         Score to value; None where a score does not exist, as the correlation with a constant.
     """
     task, splits = TASKS[name], load_dataset(name)
-    (train, labels), (texts, truth) = (task.rows(splits[part]) for part in ("train", "validation"))
+    (train, labels), (texts, truth) = (task.rows(splits[part]) for part in task.parts)
     train, texts = ([text if isinstance(text, str) else " ".join(text) for text in part] for part in (train, texts))
     predicted = _baseline(baseline, task.is_regression).fit(train, labels).predict(texts)
     if baseline == "constant" and task.is_regression:
@@ -188,7 +193,7 @@ def _baseline(name: str, is_regression: bool) -> Any:
 def measure_task(
     name: str, model: str | Path = "mini", *, seeds: Sequence[int] = (0, 1, 2), **options: Any
 ) -> dict[str, Any]:
-    """Fine-tune `model` on a task once per seed, and score it on the validation part.
+    """Fine-tune `model` on a task once per seed, and score it (see `Task.parts`).
 
     Parameters
     ----------
@@ -218,8 +223,7 @@ def measure_task(
     task, splits = TASKS[name], load_dataset(name)
     estimator_class = TextRegressor if task.is_regression else TextClassifier
     estimator = estimator_class(model, **{"epochs": task.card.epochs} | options)
-    parts = (splits["train"], splits["validation"])
-    train, truth = map(task.rows, parts)
+    train, truth = (task.rows(splits[part]) for part in task.parts)
     scores: dict[str, list[float]] = {score: [] for score in task.scores}
     for seed in seeds:
         predicted = estimator.set_params(random_state=seed).fit(*train).predict(truth[0])
@@ -231,8 +235,8 @@ def measure_task(
     }
     return {
         "data": {
-            "rows": {part: len(splits[part]) for part in ("train", "validation")},
-            "checksum": data_checksum(splits),
+            "rows": {part: len(splits[part]) for part in task.parts},
+            "checksum": data_checksum(splits, task.parts),
         },
         "parameters": parameters | {"model": str(model), "learning_rate": estimator.learning_rate_},
         "seeds": list(seeds),
@@ -286,10 +290,10 @@ def _command(model: str | Path, output: str | Path, seeds: int, options: Mapping
     return shlex.join(map(str, [*parts, "--output", Path(output).name]))
 
 
-def data_checksum(splits: DatasetDict) -> str:
-    """Return a SHA-256 of the rows of the training and the validation part."""
+def data_checksum(splits: DatasetDict, parts: Sequence[str] = ("train", "validation")) -> str:
+    """Return a SHA-256 of the rows of some parts."""
     digest = hashlib.sha256()
-    for part in ("train", "validation"):
+    for part in parts:
         for row in splits[part]:
             digest.update(repr(sorted(row.items())).encode())
     return digest.hexdigest()
