@@ -10,6 +10,9 @@ from typing import Any
 from docutils import nodes
 from sphinx.application import Sphinx
 from sphinx.transforms import SphinxTransform
+from sphinx.util.docutils import SphinxDirective
+
+from companion.show.poster import poster
 
 SVG_IMAGE = re.compile(r'<img(?P<attributes>[^>]*?)src="[^"]*_images/(?P<name>[^"/]+\.svg)"(?P<more>[^>]*)>')
 WORDS_PER_MINUTE = 200
@@ -36,6 +39,16 @@ class FoldAnswers(SphinxTransform):
         blocks = [block for n, pair in enumerate(zip(items, answers, strict=True), 1) for block in folded(n, *pair)]
         exercises[place:place] = blocks
         solutions.parent.remove(solutions)
+
+
+class Poster(SphinxDirective):
+    """`poster`: BERT on one page, each part a link to the page that tells about it."""
+
+    def run(self) -> list[nodes.Node]:
+        """Return the picture as it stands in the page."""
+        builder, here = self.env.app.builder, self.env.docname
+        svg = poster(lambda page: builder.get_relative_uri(here, f"book/{page}"))._repr_svg_()
+        return [raw(svg.replace("<svg ", '<svg class="picture poster" ', 1))]
 
 
 def folded(number: int, question: nodes.list_item, answer: nodes.section) -> list[nodes.Node]:
@@ -103,5 +116,6 @@ def at_a_glance(app: Sphinx, pagename: str, doctree: nodes.document) -> str:
 def setup(app: Sphinx) -> dict[str, Any]:
     """Register all of it with Sphinx."""
     app.add_transform(FoldAnswers)
+    app.add_directive("poster", Poster)
     app.connect("html-page-context", finish_page, priority=900)
     return {"parallel_read_safe": True, "parallel_write_safe": True}

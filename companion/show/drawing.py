@@ -59,6 +59,11 @@ class Drawing:
         if words:
             self.text(x + width / 2, y + height / 2, words, size=size)
 
+    def plate(self, x: float, y: float, width: float, height: float) -> None:
+        """Lay an area of the page's colour, so that lines behind it end at its edge."""
+        place = f'x="{x:g}" y="{y:g}" width="{width:g}" height="{height:g}" rx="6"'
+        self.parts.append(f'<rect {place} style="fill:{css("plate")}"/>')
+
     def text(
         self,
         x: float,
@@ -84,8 +89,7 @@ class Drawing:
     def label(self, x: float, y: float, words: str, *, size: float = 13) -> None:
         """Write `words` on a plate of the page's colour, so that a line behind them does not strike them through."""
         width = 0.62 * size * len(words) + 6
-        place = f'x="{x - width / 2:.1f}" y="{y - size * 0.75:.1f}" width="{width:.1f}" height="{size * 1.5:g}" rx="4"'
-        self.parts.append(f'<rect {place} style="fill:{css("plate")}" opacity="0.9"/>')
+        self.plate(x - width / 2, y - size * 0.75, width, size * 1.5)
         self.text(x, y, words, size=size, bold=True)
 
     def arrow(
