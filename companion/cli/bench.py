@@ -122,3 +122,19 @@ def bench_tasks(
         options = {name: value for name, value in given.items() if value is not None} | {"precision": precision}
         record = measure_tasks(task or GLUE, model, output, seeds=seeds, progress=progress, **options)
         print(tasks_table(record))
+
+
+@bench.command(
+    "search",
+    short_help="Search Python's documentation.",
+    epilog="Example:  companion bench search --model mini --output runs/search.json",
+)
+def bench_search(
+    output: Annotated[Path, typer.Option(help="The record, a JSON file; what it holds is not measured again.")],
+    model: Annotated[list[str] | None, typer.Option(help="Once or more: mini, a folder, or a hub id.")] = None,
+) -> None:
+    """Measure how well models find the documentation of Python, beside a search by words."""
+    with errors():
+        from companion.studies.searches import measure_searches, searches_table
+
+        print(searches_table(measure_searches(model or ["mini"], output)))

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import cast
 
 import torch
+from torch.nn import Module
 
 from companion.config import BertConfig
-from companion.model.encoder import BertModel
+from companion.model.encoder import BertModel, EncoderLayer
 from companion.model.heads import BertForPreTraining
 from companion.show.drawing import Drawing
 from companion.show.shown import Picture
@@ -59,8 +61,8 @@ def count_weights(config: BertConfig) -> dict[str, int]:
     with torch.device("meta"):
         model = BertForPreTraining(config)
     bert: BertModel = model.bert
-    layer = bert.encoder.layers[0]
-    parts = {
+    layer = cast(EncoderLayer, bert.encoder.layers[0])
+    parts: dict[str, Module] = {
         "embeddings": bert.embeddings,
         "attention": layer.attention,
         "feed-forward": layer.feed_forward,
