@@ -167,7 +167,8 @@ class BertForSequenceClassification(BertWithHead):
         output = self.bert(*inputs, output_attentions, output_hidden_states)
         logits = self.classifier(self.dropout(output.pooler_output))  # (batch, num_labels)
         loss = None if labels is None else sequence_loss(logits, labels, self.config)
-        return returned(HeadOutput(loss, logits, output.hidden_states, output.attentions), return_dict)
+        found = HeadOutput(loss, logits, output.hidden_states, output.attentions)
+        return returned(found, return_dict)
 
 
 class BertForTokenClassification(BertWithHead):

@@ -77,6 +77,11 @@ def test_what_is_no_list_of_texts_is_named(tiny: Path, parts, texts, message: st
     assert engine.texts == TEXTS and len(engine.vectors) == 4
 
 
+def test_a_model_by_its_name_is_refused_with_where_to_pass_it():
+    with pytest.raises(TypeError, match="model='mini' is no BertModel; pass a name or a folder as the second"):
+        SearchEngine(["one text"], model="mini")  # type: ignore[arg-type]
+
+
 def test_several_questions_are_answered_as_one_by_one(tiny: Path):
     engine = SearchEngine(TEXTS, tiny)
     for questions in (["red", "who"], ("red", "who"), iter(["red", "who"])):

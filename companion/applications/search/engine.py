@@ -78,6 +78,8 @@ class SearchEngine:
     ) -> None:
         choice("pooling", pooling, POOLINGS)
         boolean("centre", centre)
+        if model is not None and not isinstance(model, BertModel):
+            raise TypeError(f"model={model!r} is no BertModel; pass a name or a folder as the second argument, name=")
         self.texts = as_texts("texts", texts)
         if not self.texts:
             raise ValueError("texts is empty; a collection needs at least one text")

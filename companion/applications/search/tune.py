@@ -39,8 +39,10 @@ def contrastive_loss(questions: Tensor, texts: Tensor, scale: float = 20.0) -> T
     scale : float
         Multiplies the cosines, which lie between -1 and 1 and would leave the softmax nearly flat.
     """
-    scores = scale * F.normalize(questions, dim=-1) @ F.normalize(texts, dim=-1).T  # (pairs, pairs)
-    return F.cross_entropy(scores, torch.arange(len(scores), device=scores.device), reduction="sum")
+    questions, texts = F.normalize(questions, dim=-1), F.normalize(texts, dim=-1)
+    scores = scale * questions @ texts.T  # (pairs, pairs)
+    own = torch.arange(len(scores), device=scores.device)
+    return F.cross_entropy(scores, own, reduction="sum")
 
 
 class ContrastiveObjective:
