@@ -238,7 +238,7 @@ def measure_task(
             "rows": {part: len(splits[part]) for part in task.parts},
             "checksum": data_checksum(splits, task.parts),
         },
-        "parameters": parameters | {"model": str(model), "learning_rate": estimator.learning_rate_},
+        "parameters": parameters | {"model": Path(model).name, "learning_rate": estimator.learning_rate_},
         "seeds": list(seeds),
         "scores": scores,
         "median": {score: statistics.median(values) for score, values in scores.items()},
