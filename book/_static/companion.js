@@ -70,7 +70,8 @@
     if (!line || !marks.length) return;
     const button = create("button", { type: "button", className: "check-switch" });
     const set = (checking) => {
-      button.textContent = checking ? "Hide the checks" : `Show the ${marks.length} checks`;
+      const count = marks.length === 1 ? "check" : `${marks.length} checks`;
+      button.textContent = checking ? "Hide the checks" : `Show the ${count}`;
       button.setAttribute("aria-pressed", String(checking));
       marks.forEach((show) => show(checking));
     };
