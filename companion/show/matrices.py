@@ -22,6 +22,7 @@ class Matrix:
     title : str
         What it holds.
     values : array, (rows, columns) or (columns,)
+        NaN leaves a cell empty.
     rows, columns : sequence of str, optional
         Names along the sides.
     idea : str
@@ -43,13 +44,15 @@ class Matrix:
     def texts(self) -> list[list[str]]:
         """Return the numbers as they are shown, row by row."""
         values = np.atleast_2d(np.asarray(self.values, dtype=float))
-        if self.decimals is not None:
-            return [[f"{value:.{self.decimals}f}" for value in row] for row in values]
-        return [[f"{round(value, 4) + 0.0:g}" for value in row] for row in values]
+        return [["" if np.isnan(value) else self._number(value) for value in row] for row in values]
+
+    def _number(self, value: float) -> str:
+        return f"{round(value, 4) + 0.0:g}" if self.decimals is None else f"{value:.{self.decimals}f}"
 
     def html(self) -> str:
         """Return the matrix as a table, its cells shaded."""
         values = np.atleast_2d(np.asarray(self.values, dtype=float))
+        values = np.where(np.isnan(values), 0.0, values)
         largest = np.abs(values).max(axis=1 if self.by_row else None, keepdims=True)
         shares = values / np.where(largest == 0, 1.0, largest)
         head = "".join(f"<th>{escape(name)}</th>" for name in self.columns)

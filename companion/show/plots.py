@@ -301,6 +301,7 @@ def points(
     y_label: str,
     names: dict[str, Sequence[str]] | None = None,
     hull: str | None = None,
+    colours: dict[str, str] | None = None,
     legend_outside: bool = False,
 ) -> Plot:
     """Draw groups of points in the plane, each with a colour and a marker of its own, and names beside them if given.
@@ -313,6 +314,8 @@ def points(
         Group to one text a point.
     hull : str, optional
         Group whose convex hull is shaded.
+    colours : dict, optional
+        Group to a colour of the palette, for groups that share one; their markers differ.
     legend_outside : bool
         Put the names of the groups above the axes, where they cover no point.
     """
@@ -322,7 +325,8 @@ def points(
             axes.fill(*corners.T, facecolor=FAINT, edgecolor=MUTED, label=f"convex hull of {hull}", zorder=0)
         for i, (group, values) in enumerate(groups.items()):
             values = np.asarray(values, dtype=float)
-            axes.scatter(values[:, 0], values[:, 1], marker="os^Dvx"[i % 6], color=COLOURS[i % 7], label=group, s=45)
+            colour = PALETTE[colours[group]] if colours else COLOURS[i % 7]
+            axes.scatter(values[:, 0], values[:, 1], marker="os^Dvx"[i % 6], color=colour, label=group, s=45)
             for text, place in zip((names or {}).get(group, ()), values, strict=False):
                 axes.annotate(text, place, xytext=(5, 3), textcoords="offset points", fontsize=8)
         axes.set(xlabel=x_label, ylabel=y_label)

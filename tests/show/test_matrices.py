@@ -36,3 +36,10 @@ def test_rows_that_measure_different_things_are_shaded_each_by_its_own_largest()
 
 def test_zeros_do_not_divide_by_zero():
     assert "0%" in Matrix("", [[0.0]]).html()
+
+
+def test_a_number_that_is_none_leaves_its_cell_empty_and_the_shades_of_the_others():
+    shown = Matrix("m", [[float("nan"), 0.5]], decimals=2)
+    assert shown.texts() == [["", "0.50"]]
+    assert "60%" in shown.html()
+    assert "nan" not in shown.html()

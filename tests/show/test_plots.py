@@ -51,6 +51,14 @@ def test_points_shades_the_hull_of_the_group_that_is_named():
     assert "convex hull of values" in [text.get_text() for text in axes.get_legend().get_texts()]
 
 
+def test_groups_of_points_share_a_colour_where_they_are_told_to():
+    groups = {"a": [(0, 0)], "b": [(1, 0)], "c": [(2, 0)]}
+    shared = {"a": "green", "b": "orange", "c": "green"}
+    drawn = plots.points(groups, x_label="x", y_label="y", colours=shared).axes[0].collections
+    first, second, third = (tuple(dots.get_facecolor()[0]) for dots in drawn)
+    assert first == third != second
+
+
 def test_points_draws_no_hull_unless_asked():
     assert not plots.points({"values": [(0, 0), (1, 0), (0, 1)]}, x_label="x", y_label="y").axes[0].patches
 
