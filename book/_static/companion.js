@@ -138,6 +138,19 @@
     });
   };
 
+  // What scrolls in its own box is reached by keyboard.
+  const focusScrolling = () => {
+    document.querySelectorAll("mjx-container[display='true'], .cell_output > .output, pre.mermaid").forEach((box) => {
+      if (box.scrollWidth > box.clientWidth) box.tabIndex = 0;
+      else box.removeAttribute("tabindex");
+    });
+  };
+  window.addEventListener("load", async () => {
+    await window.MathJax?.startup?.promise;
+    focusScrolling();
+    window.addEventListener("resize", focusScrolling);
+  });
+
   document.addEventListener("DOMContentLoaded", () => {
     styleClaimLines();
     addSwitch(markClaims());
