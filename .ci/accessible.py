@@ -1,4 +1,4 @@
-"""Sphinx extension: what the theme and Sphinx leave unnamed or malformed for screen readers, put right in the built pages."""
+"""Sphinx extension: what the theme leaves unnamed or malformed for screen readers, put right in the built pages."""
 
 from __future__ import annotations
 

@@ -139,9 +139,11 @@
   };
 
   // What scrolls in its own box is reached by keyboard.
+  const BOXES = "article :is(mjx-container[display='true'], .output, .show, .show div, .mermaid, .pst-scrollable-table-container)";
   const focusScrolling = () => {
-    document.querySelectorAll("mjx-container[display='true'], .cell_output > .output, pre.mermaid").forEach((box) => {
-      if (box.scrollWidth > box.clientWidth) box.tabIndex = 0;
+    document.querySelectorAll(BOXES).forEach((box) => {
+      const scrolls = box.scrollWidth > box.clientWidth && /auto|scroll/.test(getComputedStyle(box).overflowX);
+      if (scrolls) box.tabIndex = 0;
       else box.removeAttribute("tabindex");
     });
   };

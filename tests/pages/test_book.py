@@ -6,12 +6,13 @@ Every page is opened once; the tests read what was found there.
 from __future__ import annotations
 
 import re
+import struct
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
 import pytest
 from axe_playwright_python.sync_playwright import Axe
-from playwright.sync_api import BrowserContext, Page
+from playwright.sync_api import BrowserContext, Page, expect
 
 from tests.pages.site import DESKTOP, HTML
 
@@ -57,9 +58,9 @@ class Visit:
 
 
 def page_names() -> list[str]:
-    """List the built pages, but for the redirection at the root."""
+    """List the built pages, but for the page at the root, which leads on, and that for wrong addresses."""
     pages = (path.relative_to(HTML).as_posix() for path in HTML.rglob("*.html") if "_static" not in path.parts)
-    return sorted(name for name in pages if name != "index.html")
+    return sorted(name for name in pages if name not in ("index.html", "404.html"))
 
 
 @pytest.fixture(scope="module")
@@ -118,8 +119,8 @@ def wait_until_rendered(page: Page) -> None:
 
 
 def unreadable(page: Page) -> list[str]:
-    """Return what axe finds: which element fails, and why."""
-    violations = Axe().run(page).response["violations"]
+    """Return what axe finds by all its rules, without fetching style sheets again: which element fails, and why."""
+    violations = Axe().run(page, options={"preload": False}).response["violations"]
     return [f"{one['id']}: {node['target']} {node['failureSummary']}" for one in violations for node in one["nodes"]]
 
 
@@ -166,6 +167,56 @@ def test_the_root_leads_to_the_book(page: Page, address: str):
     page.goto(f"{address}/")
     page.wait_for_url("**/book/index.html")
     assert page.locator("article h1").inner_text().startswith("A BERT companion")
+
+
+def test_what_lies_around_the_book(context: BrowserContext, address: str):
+    page = context.new_page()
+    page.goto(f"{address}/404.html")
+    expect(page.locator("h1")).to_have_text("There is no page here")
+    assert page.locator("li a").count() > 10
+    assert unreadable(page) == []
+    for name in ("index.html", "book/index.html"):
+        text = (HTML / name).read_text(encoding="utf-8")
+        for needed in ('rel="canonical"', 'name="description"', 'og:image"', "twitter:card"):
+            assert needed in text, (name, needed)
+    card = (HTML / "_static" / "card.png").read_bytes()
+    assert struct.unpack(">II", card[16:24]) == (1200, 630)
+    assert "Sitemap: https://" in (HTML / "robots.txt").read_text(encoding="utf-8")
+    page.close()
+
+
+def test_terms_and_sources_lead_back_and_are_labelled():
+    glossary = (HTML / "book" / "glossary.html").read_text(encoding="utf-8")
+    assert '<span lang="zh">' in glossary
+    assert glossary.count('class="used-in"') > 40
+    letters = re.search(r'<nav class="letters".*?</nav>', glossary)
+    assert letters
+    assert all(f'id="{anchor}"' in glossary for anchor in re.findall(r'href="#([^"]+)"', letters[0]))
+    references = (HTML / "book" / "references.html").read_text(encoding="utf-8")
+    assert "Devlin et al., 2019" in re.sub("<[^>]*>", "", references)
+    assert references.count('class="used-in"') > 40
+
+
+@pytest.mark.parametrize("target", ["glossary.html#term-", "references.html#"])
+@pytest.mark.parametrize("way", ["mouse", "keyboard"])
+def test_a_card_says_what_a_link_leads_to(page: Page, address: str, target: str, way: str):
+    page.goto(f"{address}/book/attention/by_hand.html")
+    link = page.locator(f'article a[href*="{target}"]').first
+    if way == "mouse":
+        link.hover()
+    else:
+        link.focus()
+    expect(page.locator("#card")).to_be_visible()
+    assert len(page.locator("#card").inner_text()) > 30
+    page.keyboard.press("Escape")
+    expect(page.locator("#card")).to_be_hidden()
+
+
+def test_a_page_says_where_it_stands(page: Page, address: str):
+    page.goto(f"{address}/book/pretraining/masking.html")
+    expect(page.locator(".crumbs")).to_contain_text("Pre-training")
+    expect(page.locator(".crumbs")).to_contain_text("Chapter")
+    expect(page.locator(".right-next .prev-next-part")).to_have_text("Pre-training")
 
 
 def test_the_dark_theme_is_really_dark(page: Page, address: str):
