@@ -48,7 +48,9 @@ class Poster(SphinxDirective):
         """Return the picture as it stands in the page."""
         builder, here = self.env.app.builder, self.env.docname
         svg = poster(lambda page: builder.get_relative_uri(here, f"book/{page}"))._repr_svg_()
-        return [raw(svg.replace("<svg ", '<svg class="picture poster" ', 1))]
+        svg = svg.replace("<svg ", '<svg class="picture poster" ', 1).replace('role="img"', 'role="group"', 1)
+        caption = "<figcaption>From tokens, below, up to answers. Press a part to read about it.</figcaption>"
+        return [raw(f"<figure>{svg}{caption}</figure>")]
 
 
 def folded(number: int, question: nodes.list_item, answer: nodes.section) -> list[nodes.Node]:

@@ -139,7 +139,7 @@
   };
 
   // What scrolls in its own box is reached by keyboard.
-  const BOXES = "article :is(mjx-container[display='true'], .output, .show, .show div, .mermaid, .pst-scrollable-table-container)";
+  const BOXES = "article :is(mjx-container[display='true'], pre, .output, .show, .show div, .mermaid, .pst-scrollable-table-container)";
   const focusScrolling = () => {
     document.querySelectorAll(BOXES).forEach((box) => {
       const scrolls = box.scrollWidth > box.clientWidth && /auto|scroll/.test(getComputedStyle(box).overflowX);
@@ -147,7 +147,13 @@
       else box.removeAttribute("tabindex");
     });
   };
+  const hideEmptyHeads = () => {
+    document.querySelectorAll("article th").forEach((head) => {
+      if (!head.textContent.trim()) head.setAttribute("aria-hidden", "true");
+    });
+  };
   window.addEventListener("load", async () => {
+    hideEmptyHeads();
     await window.MathJax?.startup?.promise;
     focusScrolling();
     window.addEventListener("resize", focusScrolling);
