@@ -19,7 +19,7 @@ import pytest
 from nbval.plugin import IPyNbCell
 
 RELATIVE_TOLERANCE = 1e-3
-NOTEBOOK_SECONDS = 90.0
+NOTEBOOK_SECONDS = 60.0
 WITHIN = re.compile(r"(-?[\d,]+(?:\.\d+)?) \(to ([\d.e-]+)\)")  # what a claim prints of a measured value
 DRAWN = ('<div class="show">', "<svg")  # what these say stands in the text beside them, which is compared
 FLOAT = re.compile(r"([-+]?(?:\d+\.\d*(?:[eE][-+]?\d+)?|\.\d+(?:[eE][-+]?\d+)?|\d+[eE][-+]?\d+))")

@@ -90,7 +90,6 @@
       const lines = pre.textContent.trimEnd().split("\n");
       if (!lines.every((line) => line.startsWith("✓ "))) return;
       pre.closest(".highlight, .output")?.classList.add("claims");
-      pre.closest(".cell_output").classList.add("has-claims");
       pre.replaceChildren(
         ...lines.map((line) => {
           const sentence = create("div", {}, line.slice(2));
@@ -147,13 +146,7 @@
       else box.removeAttribute("tabindex");
     });
   };
-  const hideEmptyHeads = () => {
-    document.querySelectorAll("article th").forEach((head) => {
-      if (!head.textContent.trim()) head.setAttribute("aria-hidden", "true");
-    });
-  };
   window.addEventListener("load", async () => {
-    hideEmptyHeads();
     await window.MathJax?.startup?.promise;
     focusScrolling();
     window.addEventListener("resize", focusScrolling);
