@@ -15,9 +15,9 @@ STYLE = """\
 font-family:var(--show-mono,monospace);\
 font-size:.9em;white-space:pre;background:color-mix(in srgb,var(--c,transparent) 18%,transparent);\
 border-bottom:3px solid var(--c,var(--edge))}
-.show .tok.pad{opacity:.45}
+.show .tok.pad{border-style:dashed}
 .show .tok.piece{margin-left:-.2rem;border-left-style:dashed}
-.show .tok small{display:block;font-size:.75em;opacity:.85;text-align:center;font-family:var(--show-sans,sans-serif)}
+.show .tok small{display:block;font-size:.75em;text-align:center;font-family:var(--show-sans,sans-serif)}
 .show .blocks{display:flex;flex-wrap:wrap;align-items:center;gap:.5rem .8rem}
 .show .op{text-align:center;font-size:.85em;max-width:7rem}
 .show figure{margin:0}

@@ -3,21 +3,20 @@
 from __future__ import annotations
 
 import hashlib
+import shlex
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from companion.applications.search.engine import SearchEngine
 from companion.applications.search.ranking import ranks
-from companion.applications.search.vectors import embed, normalise
 from companion.data.labelled import load_dataset
 from companion.data.questions import PYTHON_MODULES, documented
-from companion.model.encoder import BertModel
 from companion.studies.tasks import weights_checksum
 from companion.support.locate import locate
 from companion.support.record import RunRecord, hardware_of, provenance
-from companion.text.tokenizer import Tokenizer
 
 WORDINGS = ("documentation", "everyday", "distant")
 WORDS = "words (TF-IDF)"
@@ -78,9 +77,7 @@ def _by_words(questions: Sequence[str], texts: Sequence[str]) -> np.ndarray:
 
 
 def _by_vectors(questions: Sequence[str], texts: Sequence[str], folder: Path) -> np.ndarray:
-    model, tokenizer = BertModel.from_pretrained(folder), Tokenizer.from_pretrained(folder)
-    of_questions, of_texts = (normalise(embed(part, model, tokenizer, pooling="mean")) for part in (questions, texts))
-    return of_questions @ of_texts.T
+    return SearchEngine(texts, folder, centre=False).scores(questions)
 
 
 def _by_wording(values: np.ndarray, wordings: Sequence[str]) -> dict[str, list[float]]:
@@ -88,8 +85,8 @@ def _by_wording(values: np.ndarray, wordings: Sequence[str]) -> dict[str, list[f
 
 
 def _command(name: str, output: str | Path) -> str:
-    model = "" if name == WORDS else f" --model {name}"
-    return f"companion bench search{model} --output {Path(output).name}"
+    model = [] if name == WORDS else ["--model", name]
+    return shlex.join(["companion", "bench", "search", *model, "--output", Path(output).name])
 
 
 def searches_table(record: Mapping[str, Any]) -> str:
