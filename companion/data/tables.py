@@ -7,9 +7,12 @@ import gzip
 import io
 import json
 import lzma
+import warnings
 from collections.abc import Iterator
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
+
+from companion.support.files import damage
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -40,6 +43,8 @@ def read_table(path: str | Path, split: str | None = None) -> Dataset:
     kind = next((suffix for suffix in reversed(path.suffixes) if suffix not in _OPENERS), "")
     if not path.name.endswith(ENDINGS):
         raise ValueError(f"{path} does not end in {', '.join(KINDS)} (text also .xz or .gz); rename or convert it")
+    if path.stat().st_size and (what := damage(path)):
+        raise ValueError(f"{path} is {what}")
     if kind == ".parquet":
         return _from_parquet(path, split)
     if kind in (".csv", ".tsv"):
@@ -147,8 +152,10 @@ def _from_separated(path: Path, separator: str, split: str | None) -> Dataset:
         raise ValueError(f"{path}: the column {twice[0]!r} stands twice in its first line; rename one")
     options = {"sep": separator, "index_col": False, "keep_default_na": False, "na_values": [""]}
     try:
-        table = pd.read_csv(io.StringIO(text), on_bad_lines="error", **options)
-    except (pd.errors.ParserError, pd.errors.EmptyDataError) as error:
+        with warnings.catch_warnings():
+            warnings.simplefilter("error", pd.errors.ParserWarning)  # the first row has a cell too many
+            table = pd.read_csv(io.StringIO(text), on_bad_lines="error", **options)
+    except (pd.errors.ParserError, pd.errors.ParserWarning, pd.errors.EmptyDataError) as error:
         raise ValueError(f"{path} cannot be read: {error}") from None
     if table.empty:
         raise ValueError(f"{path} holds no rows below its first line; remove it, or write at least one")

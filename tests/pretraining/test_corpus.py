@@ -343,6 +343,12 @@ def test_a_copy_is_read_in_place_of_the_source_and_the_source_identifies_the_cor
     assert corpus.meta["source"] == str(text_file)
 
 
+def test_a_git_lfs_pointer_is_no_text(tmp_path):
+    (tmp_path / "a.txt").write_text("version https://git-lfs.github.com/spec/v1\noid sha256:00\nsize 9\n")
+    with pytest.raises(ValueError, match=r"a\.txt' is a Git LFS pointer.*git lfs pull"):
+        next(read_paragraphs(tmp_path))
+
+
 def test_sources_that_cannot_be_read_are_named(tmp_path, tokenizer):
     with pytest.raises(FileNotFoundError, match="nowhere.txt.*is no text file"):
         read_paragraphs(tmp_path / "nowhere.txt")
