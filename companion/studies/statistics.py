@@ -60,7 +60,10 @@ def paired_difference(
     return Difference(tuple(values), statistics.fmean(values), low, high)
 
 
-def t_interval(values: Sequence[float], confidence: float = 0.95) -> tuple[float, float]:
+def t_interval(
+    values: Sequence[float],
+    confidence: float = 0.95,
+) -> tuple[float, float]:
     """Return Student's interval of the mean of `values`: mean ± t · s / √n, t of n - 1 degrees of freedom.
 
     Raises
@@ -69,7 +72,8 @@ def t_interval(values: Sequence[float], confidence: float = 0.95) -> tuple[float
         If there are fewer than two values.
     """
     if (count := len(values)) < 2:
-        raise ValueError(f"an interval needs two values or more, and there are {count}; run more seeds")
+        found = f"an interval needs two values or more, and there are {count}"
+        raise ValueError(f"{found}; run more seeds")
     from scipy.stats import sem
 
     half = student_t(count - 1, confidence) * float(sem(values))
