@@ -1,4 +1,4 @@
-"""Sphinx extension for `companion.show.live`: a directive, and the files that pages fetch.
+"""Sphinx extension for what readers move (`companion.show.live`, `stepper`): a directive, and the files to fetch.
 
     ```{live} The capital of France is [MASK].
     ```
@@ -17,9 +17,14 @@ from docutils.parsers.rst import Directive, directives
 from sphinx.application import Sphinx
 
 from companion.deployment.browser import export_for_browser
+from companion.show import stepper
 from companion.show.live import IN_BROWSER, live
 
-ELEMENT = "<bert-live "
+# What an element needs: a style sheet, and a script that is loaded where the element stands.
+ELEMENTS = {
+    "<bert-live ": ("live.css", "live/start.js", {"loading_method": "defer"}),
+    f"<{stepper.ELEMENT} ": ("stepper.css", "stepper.js", {"type": "module"}),
+}
 
 
 class LiveDirective(Directive):
@@ -43,9 +48,10 @@ class LiveDirective(Directive):
 
 def add_files(app: Sphinx, page: str, template: str, context: dict[str, Any], doctree: Any) -> None:
     """Give the style sheet and the first script to the pages that need them."""
-    if ELEMENT in context.get("body", ""):
-        app.add_css_file("live.css")
-        app.add_js_file("live/start.js", loading_method="defer")
+    for element, (style, script, options) in ELEMENTS.items():
+        if element in context.get("body", ""):
+            app.add_css_file(style)
+            app.add_js_file(script, **options)
 
 
 def add_models(app: Sphinx, error: Exception | None) -> None:
