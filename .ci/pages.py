@@ -12,10 +12,11 @@ from sphinx.application import Sphinx
 from sphinx.transforms import SphinxTransform
 from sphinx.util.docutils import SphinxDirective
 
-from companion.show.poster import poster
+from companion.show.poster import miniature, poster
 
 SVG_IMAGE = re.compile(r'<img(?P<attributes>[^>]*?)src="[^"]*_images/(?P<name>[^"/]+\.svg)"(?P<more>[^>]*)>')
 WORDS_PER_MINUTE = 200
+MAP = "#bert-on-one-page"  # the section of the landing page that holds the poster
 
 
 class FoldAnswers(SphinxTransform):
@@ -85,7 +86,8 @@ def finish_page(
     sources = {name: Path(app.srcdir, source) for source, name in app.builder.images.items()}
     body = SVG_IMAGE.sub(lambda image: inlined(image, sources), context["body"])
     if str(app.env.doc2path(pagename)).endswith(".ipynb"):
-        body = body.replace("</h1>", "</h1>" + at_a_glance(app, pagename, doctree), 1)
+        above = at_a_glance(app, pagename, doctree) + you_are_here(app, pagename)
+        body = body.replace("</h1>", "</h1>" + above, 1)
     context["body"] = body
 
 
@@ -113,6 +115,15 @@ def at_a_glance(app: Sphinx, pagename: str, doctree: nodes.document) -> str:
         f'<p class="glance"><span>{minutes} minutes to read</span><span>runs in under a minute without a GPU</span>'
         f'<a href="{colab}">Open in Colab</a></p>'
     )
+
+
+def you_are_here(app: Sphinx, pagename: str) -> str:
+    """Return a small map of BERT in which the parts of this page are filled, and which leads to the large one."""
+    picture = miniature(pagename.removeprefix("book/"))
+    if picture is None:
+        return ""
+    address = app.builder.get_relative_uri(pagename, "book/index") + MAP
+    return f'<a class="you-are-here" href="{address}" title="The map of BERT">{picture._repr_svg_()}</a>'
 
 
 def setup(app: Sphinx) -> dict[str, Any]:

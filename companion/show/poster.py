@@ -29,6 +29,10 @@ PLACES = {
 }
 
 
+# Parts for pages that have none of their own, by folder.
+OF_FOLDER = {"pretraining": "pre-training", "finetuning": "fine-tuning", "applications": "applications"}
+
+
 def poster(link: Callable[[str], str] | None = None, *, size: str = "mini") -> Picture:
     """Draw BERT from its tokens to its answers.
 
@@ -54,6 +58,30 @@ def poster(link: Callable[[str], str] | None = None, *, size: str = "mini") -> P
         if link:
             drawing.link(x, y, width, height, link(page), f"Read about {title}")
     return drawing.picture(f"BERT on one page: tokens, three embeddings, {config.num_hidden_layers} layers, heads")
+
+
+def parts_of(page: str) -> list[str]:
+    """Return the parts of the picture that a page is about, none for a page on all of it or on what came before.
+
+    >>> parts_of("model/encoder"), parts_of("pretraining/scale")
+    (['embeddings', 'the feed-forward network and the layer'], ['pre-training'])
+    """
+    own = [title for title, place in PLACES.items() if place[-1] == page]
+    folder = OF_FOLDER.get(page.partition("/")[0])
+    return own or ([folder] if folder else [])
+
+
+def miniature(page: str) -> Picture | None:
+    """Draw the poster small and without words, the parts that a page is about filled; None if there are none."""
+    parts = parts_of(page)
+    if not parts:
+        return None
+    drawing = Drawing(110, 163)
+    drawing.box(2.5, 44, 105, 77, strength=0)  # a layer, around attention and the feed-forward network
+    for title, (x, y, width, height, _) in PLACES.items():
+        chosen = {"colour": "pre-trained", "strength": 85} if title in parts else {"colour": "muted", "strength": 8}
+        drawing.box(x / 4, y / 4, width / 4, height / 4, **chosen)
+    return drawing.picture(f"Where this page is in BERT: {', '.join(parts)}")
 
 
 def count_weights(config: BertConfig) -> dict[str, int]:

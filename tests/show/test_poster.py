@@ -7,7 +7,7 @@ import xml.etree.ElementTree as ET
 from pathlib import Path
 
 from companion import BertConfig, BertForPreTraining
-from companion.show.poster import PLACES, count_weights, poster
+from companion.show.poster import OF_FOLDER, PLACES, count_weights, miniature, parts_of, poster
 
 BOOK = Path(__file__).resolve().parents[2] / "book"
 
@@ -34,3 +34,17 @@ def test_without_links_it_is_a_picture():
     svg = poster()._repr_svg_()
     assert "<a " not in svg
     assert re.search(r">5,529,\d\d\d|5,529,\d\d\d weights", svg)
+
+
+def test_a_miniature_fills_the_parts_that_a_page_is_about():
+    svg = miniature("pretraining/masking")._repr_svg_()
+    assert svg.count("85%") == 1
+    assert miniature("model/encoder")._repr_svg_().count("85%") == 2
+    assert 'aria-label="Where this page is in BERT: masked words"' in svg
+    assert "<text" not in svg
+
+
+def test_a_page_without_a_part_of_its_own_takes_that_of_its_folder_or_none():
+    assert parts_of("pretraining/ablations") == parts_of("pretraining/train") == ["pre-training"]
+    assert miniature("background/context") is None
+    assert set(OF_FOLDER.values()) <= set(PLACES)
