@@ -15,8 +15,11 @@ Weights = tuple[Tensor, ...] | list[Tensor]
 
 
 def parameter_groups(model: nn.Module, weight_decay: float) -> list[dict[str, Any]]:
-    """Split the trainable parameters: matrices decay, vectors (biases, LayerNorm) do not (Devlin et al. 2019, A.2)."""
-    trainable = [parameter for parameter in model.parameters() if parameter.requires_grad]
+    """Split the trainable parameters: matrices decay, vectors (biases, LayerNorm) do not.
+
+    So does BERT's published code, by name (`optimization.py`); the paper does not mention it.
+    """
+    trainable = [p for p in model.parameters() if p.requires_grad]
     return [
         {"params": [p for p in trainable if p.dim() > 1], "weight_decay": weight_decay},
         {"params": [p for p in trainable if p.dim() <= 1], "weight_decay": 0.0},
