@@ -243,7 +243,8 @@ def dot_plot(
     """
     rows = list(dict.fromkeys(row for values in series.values() for row in values))
     apart = 0.5 / len(series) if intervals else 0.0
-    with figure(5.8, 1.3 + (0.45 if intervals else 0.32) * len(rows)) as (fig, axes):
+    crowded = bool(intervals) and len(series) > 4  # then a row is higher, and no marker larger than the others
+    with figure(5.8, 1.3 + (0.7 if crowded else 0.45 if intervals else 0.32) * len(rows)) as (fig, axes):
         axes.hlines(range(len(rows)), 0, 1, transform=axes.get_yaxis_transform(), color=FAINT, linewidth=1, zorder=0)
         for i, (name, values) in enumerate(series.items()):
             places = [rows.index(row) + apart * (i - (len(series) - 1) / 2) for row in values]
@@ -251,9 +252,9 @@ def dot_plot(
                 low, high = zip(*(intervals[name][row] for row in values), strict=True)
                 axes.hlines(places, low, high, color=colour_of(name, i), linewidth=1.5)
             look: dict[str, Any] = {
-                "marker": "os^D"[i % 4],
+                "marker": "os^Dv"[i % 5],
                 "edgecolors": colour_of(name, i),
-                "s": 40 + 50 * i,
+                "s": 40 if crowded else 40 + 50 * i,
                 "clip_on": False,
             }
             filling = colour_of(name, i) if i == 0 else "none"  # open and larger, so that it hides no earlier one

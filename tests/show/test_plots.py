@@ -88,6 +88,16 @@ def test_dot_plot_puts_every_value_on_the_row_of_its_name():
     assert axes.yaxis_inverted()
 
 
+def test_five_series_with_intervals_get_higher_rows_and_markers_that_cover_no_other():
+    values = {name: {"one": i, "two": i} for i, name in enumerate("abcde")}
+    intervals = {name: {row: (x - 1, x + 1) for row, x in rows.items()} for name, rows in values.items()}
+    five = plots.dot_plot(values, x_label="share", intervals=intervals)
+    four = plots.dot_plot({name: values[name] for name in "abcd"}, x_label="share", intervals=intervals)
+    assert five.get_size_inches()[1] > four.get_size_inches()[1]
+    marks = [drawn for drawn in five.axes[0].collections if drawn.get_label() in values]
+    assert {float(drawn.get_sizes()[0]) for drawn in marks} == {40.0} and len(marks) == 5
+
+
 def test_dot_plot_sets_series_with_intervals_apart_and_draws_each_through_its_marker():
     values = {"a": {"row": 0.2, "next": 0.4}, "b": {"row": 0.5}}
     intervals = {"a": {"row": (0.1, 0.3), "next": (0.4, 0.6)}, "b": {"row": (0.2, 0.9)}}
