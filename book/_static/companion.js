@@ -129,11 +129,80 @@
         event.preventDefault();
         const given = Number.parseFloat(input.value.replaceAll(",", ""));
         const slack = Math.max(Number(within), 1e-9 * Math.abs(Number(answer)));
-        if (Number.isNaN(given)) verdict.textContent = "Write a number, such as 12.5.";
-        else if (Math.abs(given - Number(answer)) <= slack) verdict.textContent = "Right.";
-        else verdict.textContent = given < Number(answer) ? "It is more." : "It is less.";
+        if (Number.isNaN(given)) {
+          verdict.textContent = "Write a number, such as 12.5.";
+          return;
+        }
+        const right = Math.abs(given - Number(answer)) <= slack;
+        verdict.textContent = right ? "Right." : given < Number(answer) ? "It is more." : "It is less.";
+        question.dispatchEvent(new CustomEvent("answered", { detail: right }));
       });
       question.querySelector("p").after(form);
+    });
+  };
+
+  // First answers are kept by this browser, and counted where a section asks three questions or more.
+  const ANSWERS = "companion-answers";
+  const MANY = 3;
+  const firstAnswers = () => {
+    try {
+      return JSON.parse(localStorage.getItem(ANSWERS)) ?? {};
+    } catch {
+      return {};
+    }
+  };
+  const keepAnswers = (answers) => {
+    try {
+      localStorage.setItem(ANSWERS, JSON.stringify(answers));
+    } catch {
+      // they count for this page then
+    }
+  };
+
+  const countAnswers = () => {
+    const answers = firstAnswers();
+    const sections = new Map();
+    document.querySelectorAll(".show .question").forEach((question) => {
+      const section = question.closest("section");
+      sections.set(section, [...(sections.get(section) ?? []), question]);
+    });
+    sections.forEach((questions) => {
+      const keys = new Map(questions.map((one) => [one, `${location.pathname} ${one.querySelector("p").textContent}`]));
+      const line = create("p", { className: "score" });
+      line.setAttribute("role", "status");
+      const show = () => {
+        const given = questions.filter((one) => keys.get(one) in answers);
+        const right = given.filter((one) => answers[keys.get(one)]).length;
+        questions.forEach((one) => (one.dataset.first = given.includes(one) ? String(answers[keys.get(one)]) : ""));
+        line.replaceChildren(`${given.length} of ${questions.length} answered, ${right} right at the first try. `);
+        if (given.length) line.append(again);
+      };
+      const forget = () => {
+        questions.forEach((one) => {
+          delete answers[keys.get(one)];
+          one.querySelectorAll("details").forEach((fold) => (fold.open = false));
+          one.querySelector("form")?.reset();
+          one.querySelector("[role=status]")?.replaceChildren();
+        });
+        keepAnswers(answers);
+        show();
+      };
+      const again = create("button", { type: "button" }, "Start again");
+      again.addEventListener("click", forget);
+      const note = (question, right) => {
+        if (keys.get(question) in answers) return;
+        answers[keys.get(question)] = right;
+        keepAnswers(answers);
+        show();
+      };
+      questions.forEach((question) => {
+        question.addEventListener("answered", (event) => note(question, event.detail));
+        question.querySelectorAll("details:is(.right, .wrong)").forEach((fold) => {
+          fold.addEventListener("toggle", () => fold.open && note(question, fold.classList.contains("right")));
+        });
+      });
+      if (questions.length >= MANY) questions.at(-1).closest(".cell").after(line);
+      show();
     });
   };
 
@@ -157,6 +226,7 @@
     addSwitch(markClaims());
     turnDraws();
     askNumbers();
+    countAnswers();
     const asked = document.getElementById(location.hash.slice(1));
     asked?.closest("details")?.setAttribute("open", "");
   });

@@ -92,3 +92,34 @@ def test_without_scripts_nothing_is_hidden(context, address: str):
         assert page.locator(".claim-mark").count() == 0
     finally:
         plain.close()
+
+
+def test_first_answers_count_and_the_browser_remembers_them(page: Page, address: str):
+    page.goto(f"{address}/book/quiz.html")
+    section = page.locator("section#background")
+    score = section.locator(".score")
+    assert score.inner_text() == "0 of 4 answered, 0 right at the first try."
+    first, second = section.locator(".question").all()[:2]
+    first.locator("details.right summary").click()
+    second.locator("details.wrong summary").first.click()
+    second.locator("details.right summary").click()
+    said = "2 of 4 answered, 1 right at the first try. Start again"
+    page.wait_for_function("said => document.querySelector('#background .score').textContent === said", arg=said)
+    page.reload()
+    page.wait_for_selector(".score")
+    assert score.inner_text() == said
+    assert first.get_attribute("data-first") == "true"
+    score.get_by_role("button").click()
+    assert score.inner_text() == "0 of 4 answered, 0 right at the first try."
+
+
+def test_the_first_number_counts_too(page: Page, address: str):
+    page.goto(f"{address}/book/quiz.html")
+    question = page.locator("section#attention .question.number")
+    for given, right in (("0.5", "false"), ("0.73", "false")):
+        question.locator("input").fill(given)
+        question.get_by_role("button", name="Check").click()
+        assert question.get_attribute("data-first") == right
+    assert question.locator("[role=status]").inner_text() == "Right."
+    page.locator("section#attention .score button").click()
+    assert question.get_attribute("data-first") == ""
