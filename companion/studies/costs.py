@@ -37,7 +37,12 @@ def parameter_count(config: BertConfig) -> int:
     return embeddings + layers * (layer_entries(config) + vectors_of_a_layer) + pooler + word_head + sentence_head
 
 
-def forward_flops(config: BertConfig, lengths: Sequence[int], masked: int, next_sentence: bool = True) -> int:
+def forward_flops(
+    config: BertConfig,
+    lengths: Sequence[int],
+    masked: int,
+    next_sentence: bool = True,
+) -> int:
     """Return the FLOPs of the matrix products in one forward pass of pre-training.
 
     The sum of: 2·N for every token, N the entries of the encoder's matrices; 4·h·n for every token and layer, of the
