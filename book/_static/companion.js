@@ -206,6 +206,24 @@
     });
   };
 
+  // On paper the answers stand below their exercises, and the page is light.
+  let theme;
+  window.addEventListener("beforeprint", () => {
+    theme = root.dataset.theme;
+    root.dataset.theme = "light";
+    document.querySelectorAll("details.answer:not([open])").forEach((answer) => {
+      answer.open = true;
+      answer.dataset.printed = "";
+    });
+  });
+  window.addEventListener("afterprint", () => {
+    root.dataset.theme = theme;
+    document.querySelectorAll("details[data-printed]").forEach((answer) => {
+      answer.open = false;
+      delete answer.dataset.printed;
+    });
+  });
+
   // What scrolls in its own box is reached by keyboard.
   const BOXES = "article :is(mjx-container[display='true'], pre, .output, .show, .show div, .mermaid, .pst-scrollable-table-container)";
   const focusScrolling = () => {

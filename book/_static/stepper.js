@@ -83,6 +83,7 @@ class AttentionStepper extends HTMLElement {
     this._start();
     this._build();
     this._update();
+    window.addEventListener("beforeprint", () => this._go(STEPS.length)); // on paper all steps stand
   }
 
   _start() {

@@ -123,3 +123,18 @@ def test_the_first_number_counts_too(page: Page, address: str):
     assert question.locator("[role=status]").inner_text() == "Right."
     page.locator("section#attention .score button").click()
     assert question.get_attribute("data-first") == ""
+
+
+def test_paper_shows_answers_and_all_six_steps_in_light_and_nothing_to_press(by_hand: Page):
+    by_hand.evaluate("document.documentElement.dataset.theme = 'dark'")
+    by_hand.emulate_media(media="print")
+    by_hand.evaluate("window.dispatchEvent(new Event('beforeprint'))")
+    assert by_hand.locator("html").get_attribute("data-theme") == "light"
+    answers = by_hand.locator("details.answer")
+    assert [answer.get_attribute("open") is not None for answer in answers.all()] == [True] * 5
+    assert by_hand.locator(".as-table td:nth-child(5)").all_inner_texts() == ["0.1784", "0.7337", "0.0879"]
+    for hidden in ("#jb-print-toc", ".glance", ".claim-mark", ".as-controls", ".question form", ".bl-start"):
+        assert not by_hand.locator(hidden).first.is_visible(), hidden
+    by_hand.evaluate("window.dispatchEvent(new Event('afterprint'))")
+    assert by_hand.locator("details.answer[open]").count() == 0
+    assert by_hand.locator("html").get_attribute("data-theme") == "dark"
