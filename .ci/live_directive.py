@@ -1,4 +1,4 @@
-"""Sphinx extension for what readers move (`companion.show.live`, `stepper`): a directive, and the files to fetch.
+"""Sphinx extension for what readers move (modules of `companion.show`): a directive, and the files to fetch.
 
     ```{live} The capital of France is [MASK].
     ```
@@ -17,13 +17,14 @@ from docutils.parsers.rst import Directive, directives
 from sphinx.application import Sphinx
 
 from companion.deployment.browser import export_for_browser
-from companion.show import stepper
+from companion.show import calculator, stepper
 from companion.show.live import IN_BROWSER, live
 
 # What an element needs: a style sheet, and a script that is loaded where the element stands.
 ELEMENTS = {
     "<bert-live ": ("live.css", "live/start.js", {"loading_method": "defer"}),
     f"<{stepper.ELEMENT} ": ("stepper.css", "stepper.js", {"type": "module"}),
+    f"<{calculator.ELEMENT} ": ("calculator.css", "calculator.js", {"type": "module"}),
 }
 
 
