@@ -13,6 +13,7 @@ pytestmark = pytest.mark.slow
 ATTENTION, ENCODER, CONTEXT = "attention/by_hand", "model/encoder", "background/context"
 CORPUS, MASKING, PAIRS = "pretraining/corpus", "pretraining/masking", "pretraining/next_sentence"
 OPTIMISATION, TRAIN, SCALE = "pretraining/optimisation", "pretraining/train", "pretraining/scale"
+MADE, KNOWS, ABLATIONS = "pretraining/bundled", "pretraining/knowledge", "pretraining/ablations"
 RECIPE, SEARCH, GLOSSARY = "finetuning/recipe", "applications/search", "glossary"
 # What is asked, and the pages that must be among the first three results (each of them).
 QUERIES = {
@@ -61,6 +62,11 @@ QUERIES = {
     "static embeddings": [CONTEXT],
     "polysemy": [CONTEXT],
     "pretraining from scratch": [TRAIN],
+    "model card": [MADE],
+    "what BERT knows": [KNOWS],
+    "calibration": [KNOWS],
+    "gender bias": [KNOWS],
+    "ablation": [ABLATIONS],
     "optimi": [OPTIMISATION],  # while it is typed
     "atention": [ATTENTION],  # mistyped
     "损失": [GLOSSARY],
