@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import json
 import os
 import re
@@ -107,6 +108,17 @@ def test_python_runs_without_a_warning_and_gives_the_answers_beside_it(workplace
     assert label == "['positive']"
     assert found == "Trains leave hourly."
     assert (workplace / "classifier" / "companion.json").is_file()
+
+
+def test_the_five_lines_of_the_landing_page_give_what_stands_below_them(workplace: Path):
+    landing = (ROOT / "book" / "index.md").read_text(encoding="utf-8")
+    (code,) = re.findall(r"^```python\n(.*?)^```$", landing, re.M | re.S)
+    (shown,) = re.findall(r"^```text\n(.*?)^```$", landing, re.M | re.S)
+    *before, last = ast.parse(code).body
+    body = "\n".join([*map(ast.unparse, before), f"print(repr({ast.unparse(last)}))"])
+    done = run([sys.executable, "-c", body], workplace)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout == shown
 
 
 def test_every_block_is_of_a_kind_that_is_checked():
