@@ -69,7 +69,7 @@ def test_a_link_to_an_answer_opens_it(page: Page, address: str):
 
 def test_below_the_title_stand_the_time_and_a_way_to_run_the_page(by_hand: Page):
     line = by_hand.locator(".glance")
-    assert re.match(r"\d+ minutes to read", line.inner_text())
+    assert re.match(r"●○○ first steps\s*\d+ minutes to read", line.inner_text())
     address = line.locator("a").get_attribute("href")
     assert address.startswith("https://colab.research.google.com/github/")
     assert address.endswith("/book/attention/by_hand.ipynb")
