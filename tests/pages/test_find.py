@@ -11,6 +11,7 @@ from tests.pages.site import HTML
 pytestmark = pytest.mark.slow
 
 ATTENTION, ENCODER, CONTEXT = "attention/by_hand", "model/encoder", "background/context"
+SCALING = "attention/scaling"
 CORPUS, MASKING, PAIRS = "pretraining/corpus", "pretraining/masking", "pretraining/next_sentence"
 OPTIMISATION, TRAIN, SCALE = "pretraining/optimisation", "pretraining/train", "pretraining/scale"
 MADE, KNOWS, ABLATIONS = "pretraining/bundled", "pretraining/knowledge", "pretraining/ablations"
@@ -27,6 +28,8 @@ QUERIES = {
     "GPU": [SCALE],
     "what is attention": [ATTENTION],
     "self-attention": [ATTENTION],
+    "square root of d": [SCALING],
+    "vanishing gradient": [SCALING],
     "warm-up": [OPTIMISATION],
     "warmup": [OPTIMISATION],
     "softmax": [ATTENTION],
