@@ -12,6 +12,7 @@ pytestmark = pytest.mark.slow
 
 ATTENTION, ENCODER, CONTEXT = "attention/by_hand", "model/encoder", "background/context"
 SCALING = "attention/scaling"
+WORDPIECE = "model/wordpiece"
 CORPUS, MASKING, PAIRS = "pretraining/corpus", "pretraining/masking", "pretraining/next_sentence"
 OPTIMISATION, TRAIN, SCALE = "pretraining/optimisation", "pretraining/train", "pretraining/scale"
 MADE, KNOWS, ABLATIONS = "pretraining/bundled", "pretraining/knowledge", "pretraining/ablations"
@@ -38,8 +39,12 @@ QUERIES = {
     "80 10 10": [MASKING],
     "NSP": [PAIRS],
     "next sentence prediction": [PAIRS],
-    "tokenizer": [CORPUS],
-    "WordPiece": [CORPUS],
+    "tokenizer": [WORDPIECE],
+    "WordPiece": [WORDPIECE],
+    "BPE": [WORDPIECE],
+    "emoji": [WORDPIECE],
+    "cased or uncased": [WORDPIECE],
+    "add new words": [WORDPIECE],
     "learning rate schedule": [OPTIMISATION],
     "lr": [OPTIMISATION],
     "Adam": [OPTIMISATION],
