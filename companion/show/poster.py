@@ -79,8 +79,8 @@ def miniature(page: str) -> Picture | None:
     drawing = Drawing(110, 163)
     drawing.box(2.5, 44, 105, 77, strength=0)  # a layer, around attention and the feed-forward network
     for title, (x, y, width, height, _) in PLACES.items():
-        chosen = {"colour": "pre-trained", "strength": 85} if title in parts else {"colour": "muted", "strength": 8}
-        drawing.box(x / 4, y / 4, width / 4, height / 4, **chosen)
+        colour, strength = ("pre-trained", 85) if title in parts else ("muted", 8)
+        drawing.box(x / 4, y / 4, width / 4, height / 4, colour=colour, strength=strength)
     return drawing.picture(f"Where this page is in BERT: {', '.join(parts)}")
 
 
