@@ -31,7 +31,7 @@ def arcs(tokens: Sequence[str], weights: ArrayLike, query: int, *, output: str =
     Returns
     -------
     Picture
-        The heaviest arrow is labelled with its share, as is every one above a tenth.
+        Every arrow is labelled with its share, half way up.
     """
     weights = np.asarray(weights, dtype=float)
     require("weights", weights.shape, weights.shape == (len(tokens),), f"one for each of the {len(tokens)} tokens")
@@ -47,9 +47,8 @@ def arcs(tokens: Sequence[str], weights: ArrayLike, query: int, *, output: str =
             end = top + (middle - top) * 0.12
             drawing.arrow(middle, 158, end, 52, colour="value", width=1 + 11 * weight, head=False)
     for middle, weight in zip(middles, weights, strict=True):
-        if weight >= 0.1 or weight == weights.max():
-            x, y = middle + (top - middle) * 0.13, 143
-            drawing.label(x, y, f"{weight:.0%}")
+        if weight >= SMALLEST:
+            drawing.label(middle + (top - middle) * 0.35, 121, f"{weight:.0%}")
     drawing.box(top - 75, 12, 150, 40, output or f"new {tokens[query]}", colour="query", size=15)
     shares = ", ".join(f"{weight:.0%} from {token}" for token, weight in zip(tokens, weights, strict=True))
     return drawing.picture(f"{tokens[query]} becomes a mixture: {shares}")

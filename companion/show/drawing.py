@@ -156,5 +156,6 @@ class Drawing:
         """Return the picture; `says` is what it shows, in words."""
         size = f'width="{self.width:g}" height="{self.height:g}" viewBox="0 0 {self.width:g} {self.height:g}"'
         opening = f'<svg xmlns="http://www.w3.org/2000/svg" {size} role="img" aria-label="{escape(says)}">'
-        svg = "\n".join([opening, HEAD, *self.parts, "</svg>"])
+        heads = [HEAD] if any("#show-arrow" in part for part in self.parts) else []  # a hidden twin would hide them all
+        svg = "\n".join([opening, *heads, *self.parts, "</svg>"])
         return Picture(f"<Drawing of {self.width:g} × {self.height:g}: {says}>", svg)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from html import escape
 from random import Random
@@ -55,7 +56,8 @@ def number(question: str, answer: float, why: str, *, within: float = 0.0, unit:
         How far the reader may be off.
     unit : str
     """
-    shown = f"{answer:,.10g}{' ' * bool(unit)}{unit}"
+    digits = 10 if not within else max(3, math.ceil(math.log10(max(abs(answer), 1.0) / within)) + 1)
+    shown = f"{answer:,.{min(digits, 10)}g}{' ' * bool(unit)}{unit}"
     about = "about " if within else ""
     fold = f"<details><summary>Show the answer</summary>{about}{escape(shown)}. {escape(why)}</details>"
     data = f'data-answer="{answer:.10g}" data-within="{within:g}" data-unit="{escape(unit)}"'

@@ -20,9 +20,9 @@ def test_arrows_are_as_wide_as_their_weights_and_none_is_drawn_for_almost_nothin
     assert widths == [6.5, 6.445]
 
 
-def test_only_weights_above_a_tenth_have_labels():
-    svg = arcs(TOKENS, [0.05, 0.05, 0.9], 0)._repr_svg_()
-    assert svg.count("%</tspan>") == 1
+def test_every_arrow_has_its_share_beside_it():
+    svg = arcs(TOKENS, [0.09, 0.9, 0.01], 0)._repr_svg_()
+    assert [f"{share}%</tspan>" in svg for share in (9, 90, 1)] == [True, True, False]
 
 
 def test_a_weight_for_every_token():

@@ -48,3 +48,10 @@ def test_a_plot_takes_the_same_colours_and_is_the_same_each_time():
     assert "var(--show-blue, #0072B2)" in one
     assert "#0072b2" not in one
     ET.fromstring(one)
+
+
+def test_arrow_heads_are_defined_only_where_there_are_arrows():
+    plain = Drawing(10, 10)
+    plain.arrow(0, 0, 5, 5, head=False)
+    assert "<defs>" not in plain.picture("a line")._repr_svg_()
+    assert "<defs>" in ET.tostring(drawn(), encoding="unicode").replace("ns0:", "")
