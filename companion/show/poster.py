@@ -17,7 +17,7 @@ from companion.show.shown import Picture
 TOKENS = ("[CLS]", "the", "mud", "##dy", "[MASK]", "[SEP]")
 # What is drawn: x, y, width, height, and the page that tells about it.
 PLACES = {
-    "the tokenizer and the corpus": (10, 604, 420, 36, "pretraining/corpus"),
+    "the tokenizer": (10, 604, 420, 36, "model/wordpiece"),
     "embeddings": (10, 508, 420, 76, "model/encoder"),
     "attention": (50, 356, 340, 86, "attention/by_hand"),
     "the feed-forward network and the layer": (50, 240, 340, 66, "model/encoder"),
