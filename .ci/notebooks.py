@@ -9,6 +9,7 @@ import ast
 import hashlib
 import os
 import re
+import resource
 import sys
 from pathlib import Path
 
@@ -152,6 +153,12 @@ def execute(notebook: NotebookNode, folder: Path) -> NotebookNode:
     return client.execute()
 
 
+def processor_seconds() -> float:
+    """Return the processor time of all kernels that have ended."""
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return used.ru_utime + used.ru_stime
+
+
 def refresh(path: Path) -> bool:
     """Execute the notebook at `path` and store it; return whether its bytes changed."""
     notebook = normalise(nbformat.read(path, as_version=4))
@@ -168,9 +175,10 @@ def main(arguments: list[str]) -> None:
     """Refresh the notebooks named in `arguments`, or all of them."""
     os.environ.setdefault("OMP_NUM_THREADS", "1")
     for path in [Path(name).resolve() for name in arguments] or paths():
+        before = processor_seconds()
+        outcome = "stored" if refresh(path) else "unchanged"
         print(
-            f"{path.relative_to(ROOT)}: {'stored' if refresh(path) else 'unchanged'}",
-            flush=True,
+            f"{path.relative_to(ROOT)}: {outcome}, {processor_seconds() - before:.0f} s of processor time", flush=True
         )
 
 

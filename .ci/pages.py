@@ -9,14 +9,16 @@ from typing import Any
 
 from docutils import nodes
 from sphinx.application import Sphinx
+from sphinx.errors import ExtensionError
 from sphinx.transforms import SphinxTransform
 from sphinx.util.docutils import SphinxDirective
 
 from companion.show.poster import miniature, poster
+from lists import by_page
 
 SVG_IMAGE = re.compile(r'<img(?P<attributes>[^>]*?)src="[^"]*_images/(?P<name>[^"/]+\.svg)"(?P<more>[^>]*)>')
 WORDS_PER_MINUTE = 200
-LEVELS = Path(__file__).with_name("levels.txt")
+LEVELS, SECONDS = by_page("levels.txt"), by_page("seconds.txt")
 LEVEL_WORDS = {"1": "first steps", "2": "in depth", "3": "for builders"}
 MAP = "#bert-on-one-page"  # the section of the landing page that holds the poster
 
@@ -113,19 +115,16 @@ def at_a_glance(app: Sphinx, pagename: str, doctree: nodes.document) -> str:
     branch = app.config.html_theme_options["repository_branch"]
     file = html.escape(Path(app.env.doc2path(pagename)).relative_to(app.srcdir).as_posix())
     colab = f"https://colab.research.google.com/github/{repository}/blob/{branch}/{file}"
-    level = levels()[pagename]
+    if pagename not in LEVELS:
+        raise ExtensionError(f"{pagename} has no line in .ci/levels.txt; add one")
+    level = LEVELS[pagename]
+    running = f"runs in {SECONDS[pagename]} seconds" if pagename in SECONDS else "runs in under a minute"
     dots = "●" * int(level) + "○" * (len(LEVEL_WORDS) - int(level))
     return (
         f'<p class="glance"><span><span aria-hidden="true">{dots}</span> {LEVEL_WORDS[level]}</span>'
-        f"<span>{minutes} minutes to read</span><span>runs in under a minute without a GPU</span>"
+        f"<span>{minutes} minutes to read</span><span>{running} without a GPU</span>"
         f'<a href="{colab}">Open in Colab</a></p>'
     )
-
-
-def levels() -> dict[str, str]:
-    """Return the level of each chapter, by its place in the table of contents."""
-    lines = LEVELS.read_text(encoding="utf-8").splitlines()
-    return dict(line.split(": ") for line in lines if not line.startswith("#"))
 
 
 def you_are_here(app: Sphinx, pagename: str) -> str:

@@ -17,8 +17,9 @@ from sphinx import addnodes
 from sphinx.application import Sphinx
 from sphinx.errors import ExtensionError
 
-SYNONYMS = Path(__file__).with_name("synonyms.txt")
-WORDS = Path(__file__).with_name("search_words.txt")
+from lists import by_page, lines
+
+WORDS = "search_words.txt"
 API = "book/api"
 # What a reader does not search for: code, what code prints, formulas on their own lines.
 LEFT_OUT = (nodes.literal_block, nodes.raw, nodes.math_block, nodes.comment, nodes.title, nodes.image, addnodes.index)
@@ -106,9 +107,9 @@ def entries(app: Sphinx) -> tuple[list[list[str]], list[list[Any]]]:
 
     A page is its address, its title, its part and what it is about.
     """
-    part_of, about = parts(app), words()
+    part_of, about = parts(app), by_page(WORDS)
     if unknown := about.keys() - part_of.keys():
-        raise ExtensionError(f"{WORDS.name} names pages that are not in _toc.yml: {', '.join(sorted(unknown))}")
+        raise ExtensionError(f"{WORDS} names pages that are not in _toc.yml: {', '.join(sorted(unknown))}")
     pages, found = [], []
     for name in [str(app.config.root_doc), *part_of]:
         doctree = app.env.get_doctree(name)
@@ -128,19 +129,9 @@ def entries(app: Sphinx) -> tuple[list[list[str]], list[list[Any]]]:
     return pages, found
 
 
-def lines(file: Path) -> list[str]:
-    """Read the lines of a file that are no comments."""
-    return [line for line in file.read_text(encoding="utf-8").splitlines() if line and not line.startswith("#")]
-
-
-def words() -> dict[str, str]:
-    """Read what some pages are about: words apart by commas."""
-    return dict(line.split(": ", 1) for line in lines(WORDS))
-
-
 def synonyms() -> list[list[str]]:
     """Read the groups of words that mean the same to whoever searches."""
-    return [[word.strip() for word in line.split("=")] for line in lines(SYNONYMS)]
+    return [[word.strip() for word in line.split("=")] for line in lines("synonyms.txt")]
 
 
 def without_searchindex(app: Sphinx) -> None:

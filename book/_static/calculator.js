@@ -27,7 +27,7 @@ export function time(hours) {
 class RunCalculator extends HTMLElement {
   connectedCallback() {
     if (this.output) return;
-    const { sizes, speed, price, start } = JSON.parse(this.dataset.run);
+    const { sizes, speed, price, start } = JSON.parse(this.dataset.given);
     Object.assign(this, { speed, price });
     this.choices = [
       this.slider("BERT", sizes, sizes.findIndex(({ name }) => name === "base"), (s) => `${s.name}, ${s.shape}`),

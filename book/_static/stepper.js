@@ -79,7 +79,7 @@ class Plane {
 class AttentionStepper extends HTMLElement {
   connectedCallback() {
     if (this.rows) return;
-    this.rows = JSON.parse(this.dataset.rows);
+    this.rows = JSON.parse(this.dataset.given);
     this._start();
     this._build();
     this._update();

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from companion.data.docstrings import installed_checksum, installed_documents
-from companion.support.files import damage, is_lfs_pointer, sha256
+from companion.support.files import damage, sha256
 from companion.support.require import integer
 from companion.text.sentences import split_sentences
 
@@ -198,8 +198,8 @@ def _text_files(source: Source) -> list[Path]:
     for file in files:
         if not _is_text(file):
             raise ValueError(f"source={str(file)!r} does not end in {', '.join(_SUFFIXES)}; rename or convert the file")
-        if is_lfs_pointer(file):
-            raise ValueError(f"source={str(file)!r} is {damage(file)}")
+        if (what := damage(file)) and what != "empty":
+            raise ValueError(f"source={str(file)!r} is {what}")
     return files
 
 

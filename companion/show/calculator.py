@@ -6,12 +6,11 @@ What stands in a notebook, on Colab and in print is the *still*: one plan for ev
 
 from __future__ import annotations
 
-import json
 from html import escape
 from typing import Any
 
 from companion.config import PRESETS, BertConfig
-from companion.show.shown import Shown
+from companion.show.shown import Shown, lively
 from companion.studies import costs
 from companion.support.require import number
 
@@ -52,9 +51,9 @@ def calculator(flops_per_second: float, price_per_hour: float) -> Shown:
     caption = f"{STILL['billions']} billion tokens, {STILL['rows']} rows of {TOKENS} at a time, {STILL['gpus']} GPU"
     table = f"<table><caption>{caption}</caption><thead><tr>{head}</tr></thead><tbody>"
     table += "".join(f"<tr>{cells}</tr>" for cells in body) + "</tbody></table>"
-    data = escape(json.dumps({"sizes": sizes, "speed": speed, "price": price, "start": STILL}))
+    data = {"sizes": sizes, "speed": speed, "price": price, "start": STILL}
     text = "\n".join([caption, *("  ".join(row) for row in rows)])
-    return Shown(text, f"<{ELEMENT} data-run='{data}'>{table}</{ELEMENT}>")
+    return lively(ELEMENT, data, Shown(text, table))
 
 
 def _size(name: str) -> dict[str, Any]:

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass, field
+from html import escape
+from typing import Any
 
 # What the pieces need wherever the book's own style sheet is missing, as on Colab.
 STYLE = """\
@@ -50,6 +53,20 @@ class Shown:
 
     def _repr_html_(self) -> str:
         return f'<div class="show">\n<style>{STYLE}</style>\n{self.html}\n</div>'
+
+
+def lively(element: str, data: Any, still: Shown) -> Shown:
+    """Show what a script of the built book brings to life, and `still` wherever that script is missing.
+
+    Parameters
+    ----------
+    element : str
+        Name of the custom element that the script defines.
+    data : object
+        What the script is given, in the attribute `data-given`; as JSON holds it.
+    still : Shown
+    """
+    return Shown(still.text, f"<{element} data-given='{escape(json.dumps(data))}'>{still.html}</{element}>")
 
 
 @dataclass(frozen=True)

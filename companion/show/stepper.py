@@ -6,15 +6,13 @@ What stands in a notebook, on Colab and in print is the *still*: all six steps i
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
-from html import escape
 
 import numpy as np
 from numpy.typing import ArrayLike
 
 from companion.show.matrices import Matrix, matrices
-from companion.show.shown import Shown
+from companion.show.shown import Shown, lively
 from companion.support.require import choice, require
 
 ELEMENT = "attention-stepper"
@@ -57,7 +55,7 @@ def stepper(
     data = {name: array.tolist() for name, array in rows.items()}
     data |= {"tokens": list(tokens), "query": chosen, "valueNames": list(value_names)}
     still = _still(rows["queries"][chosen], rows["keys"], rows["values"], tokens, query, value_names)
-    return Shown(still.text, f"<{ELEMENT} data-rows='{escape(json.dumps(data))}'>{still.html}</{ELEMENT}>")
+    return lively(ELEMENT, data, still)
 
 
 def _still(

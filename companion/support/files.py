@@ -15,6 +15,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+LFS_POINTER = b"version https://git-lfs"  # begins what Git leaves in the place of a large file that was not fetched
+
 
 @contextmanager
 def atomic_file(path: str | Path) -> Iterator[Path]:
@@ -102,17 +104,11 @@ def damage(path: str | Path) -> str | None:
         head = file.read(1024)
     if not head:
         return "empty"
-    if is_lfs_pointer(path):
+    if head.startswith(LFS_POINTER):
         return "a Git LFS pointer, which stands for the file itself; run git lfs pull"
     if head.lstrip().lower().startswith((b"<!doctype", b"<html", b"<?xml")):
         return "a web page, not the file that was asked for"
     return None
-
-
-def is_lfs_pointer(path: str | Path) -> bool:
-    """Return whether a file is what Git leaves in the place of a large one that was not fetched."""
-    with open(path, "rb") as file:
-        return file.read(64).startswith(b"version https://git-lfs")
 
 
 @contextmanager

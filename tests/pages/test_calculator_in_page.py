@@ -7,17 +7,14 @@ from playwright.sync_api import Page, expect
 
 from companion.config import BertConfig
 from companion.studies import costs
+from tests.pages.site import opened
 
 pytestmark = pytest.mark.slow
 
 NAME = "book/pretraining/scale.html"
 
 
-@pytest.fixture
-def calculator(page: Page, address: str) -> Page:
-    page.goto(f"{address}/{NAME}")
-    page.wait_for_selector(".rc-live")
-    return page
+calculator = opened(NAME, ".rc-live")
 
 
 def test_the_first_plan_is_one_pass_of_bert_base(calculator: Page):

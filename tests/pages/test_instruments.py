@@ -7,16 +7,14 @@ import re
 import pytest
 from playwright.sync_api import Page
 
+from tests.pages.site import opened
+
 pytestmark = pytest.mark.slow
 
 NAME = "book/attention/by_hand.html"
 
 
-@pytest.fixture
-def by_hand(page: Page, address: str) -> Page:
-    page.goto(f"{address}/{NAME}")
-    page.wait_for_selector(".claim-mark")
-    return page
+by_hand = opened(NAME, ".claim-mark")
 
 
 def test_a_claim_shows_what_was_asserted_at_a_press_and_hides_it_at_the_next(by_hand: Page):

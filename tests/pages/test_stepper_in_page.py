@@ -9,6 +9,7 @@ from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import BrowserContext, Page, expect
 
 from companion.model.attention import scaled_dot_product_attention
+from tests.pages.site import opened
 
 pytestmark = pytest.mark.slow
 
@@ -19,11 +20,7 @@ COMPUTE = """async (cases) => {
 }"""
 
 
-@pytest.fixture
-def stepper(page: Page, address: str) -> Page:
-    page.goto(f"{address}/{NAME}")
-    page.wait_for_selector(".as-live")
-    return page
+stepper = opened(NAME, ".as-live")
 
 
 def cells(page: Page, column: int) -> list[str]:

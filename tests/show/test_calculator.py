@@ -23,7 +23,7 @@ def test_the_table_holds_one_plan_per_size():
 
 def test_memory_grows_by_the_same_bytes_with_every_row():
     html = calculator(1e12, 1.0).html
-    data = json.loads(unescape(html.split("data-run='")[1].split("'")[0]))
+    data = json.loads(unescape(html.split("data-given='")[1].split("'")[0]))
     large = next(size for size in data["sizes"] if size["name"] == "large")
     many = costs.activation_memory(BertConfig.preset("large"), 256, 128, fused_attention=True)
     assert many == pytest.approx(256 * large["rowBytes"], rel=1e-6)

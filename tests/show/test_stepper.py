@@ -28,7 +28,7 @@ def test_the_table_holds_every_step_as_worked_on_paper():
 
 def test_the_element_holds_what_the_script_goes_on_with():
     html = stepper(QUERIES, KEYS, VALUES, TOKENS, query="river").html
-    data = json.loads(unescape(html.split("data-rows='")[1].split("'")[0]))
+    data = json.loads(unescape(html.split("data-given='")[1].split("'")[0]))
     assert data["keys"] == KEYS
     assert data["query"] == 1
 
