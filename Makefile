@@ -2,6 +2,7 @@
 # make test        everything: package, notebooks,    make lint                    style and types
 #                  built pages in a browser           make address URL=https://github.com/ORG/NAME
 # make unit        the quick tests of the package     ALL=1                        the slow ones of them too
+# make pdf         print the built book into one PDF, _build/bert-companion.pdf
 # GPU=1            install the CUDA build of torch    PYTHON=python3.12            the interpreter of .venv
 
 SHELL := /bin/bash
@@ -21,12 +22,15 @@ NBVAL := --nbval --nbval-current-env --nbval-sanitize-with tests/nbval.cfg \
 # One thread a process: two workers share the cores better than two thread pools do.
 PYTEST := OMP_NUM_THREADS=1 TOKENIZERS_PARALLELISM=false $(BIN)/python -m pytest
 
-.PHONY: book test unit check-notebooks notebooks lint address constraints clean
+.PHONY: book pdf test unit check-notebooks notebooks lint address constraints clean
 
 book: $(PAGES)
 	@echo
 	@echo "The book lies in _build/html. To read it:"
 	@echo "  $(BIN)/python -m http.server --directory _build/html 8000    then open http://localhost:8000"
+
+pdf: $(PAGES)
+	$(BIN)/python .ci/book_pdf.py
 
 test: lint $(PAGES)
 	$(PYTEST) $(NBVAL) -n 2 --dist loadscope tests book

@@ -17,6 +17,11 @@ from companion.show.poster import miniature, poster
 from lists import by_page
 
 SVG_IMAGE = re.compile(r'<img(?P<attributes>[^>]*?)src="[^"]*_images/(?P<name>[^"/]+\.svg)"(?P<more>[^>]*)>')
+TABLE = re.compile(r'<table border="1" class="dataframe[^>]*>.*?</table>', re.DOTALL)
+ROW = re.compile(r"<tr\b")
+NUMBERED = re.compile(r"<tr>\s*<th>(\d+)</th>")
+CORNER = re.compile(r"<t[dh]></t[dh]>")
+LONG_NAME = re.compile(r"(?<=<t[dh]>)[^\s<]{12,}(?=</t[dh]>)")
 WORDS_PER_MINUTE = 200
 LEVELS, SECONDS = by_page("levels.txt"), by_page("seconds.txt")
 LEVEL_WORDS = {"1": "first steps", "2": "in depth", "3": "for builders"}
@@ -89,10 +94,20 @@ def finish_page(
         return
     sources = {name: Path(app.srcdir, source) for source, name in app.builder.images.items()}
     body = SVG_IMAGE.sub(lambda image: inlined(image, sources), context["body"])
+    body = TABLE.sub(lambda table: readable(table[0]), body)
     if str(app.env.doc2path(pagename)).endswith(".ipynb"):
         above = at_a_glance(app, pagename, doctree) + you_are_here(app, pagename)
         body = body.replace("</h1>", "</h1>" + above, 1)
     context["body"] = body
+
+
+def readable(table: str) -> str:
+    """Return a table of pandas without row numbers, with places where a long name may break."""
+    rows = ROW.findall(table)
+    numbers = [int(number) for number in NUMBERED.findall(table)]
+    if rows and numbers == list(range(len(rows) - 1)):
+        table = CORNER.sub("", NUMBERED.sub("<tr>", table), count=1)
+    return LONG_NAME.sub(lambda name: re.sub(r"([._/](?=\w))", r"\1<wbr>", name[0]), table)
 
 
 def inlined(image: re.Match[str], sources: dict[str, Path]) -> str:

@@ -18,8 +18,6 @@ from sphinx.application import Sphinx
 ICON_SCRIPT = re.compile(
     r"\s*<!-- So that users can add custom icons -->\s*<script src=\"[^\"]*fontawesome\.js[^\"]*\"></script>"
 )
-DIAGRAM_SCRIPT = re.compile(r"\s*<script type=\"module\">import mermaid.*?</script>", re.DOTALL)
-DIAGRAM = re.compile(r"<pre[^>]*class=\"[^\"]*mermaid")
 FORMULA_SCRIPTS = re.compile(
     r"\s*<script>window\.MathJax = .*?</script>|\s*<script[^>]*_static/mathjax/[^>]*></script>"
 )
@@ -92,10 +90,9 @@ def thin_font(source: Path, characters: set[str] | None) -> None:
 
 
 def thin_page(text: str) -> str:
-    """Return a page without the script of the icons, and without those of formulas and diagrams where it has none."""
+    """Return a page without the script of the icons, and without those of formulas where it has none."""
     text = ICON_SCRIPT.sub("", text)
-    text = text if 'class="math ' in text else FORMULA_SCRIPTS.sub("", text)
-    return text if DIAGRAM.search(text) else DIAGRAM_SCRIPT.sub("", text)
+    return text if 'class="math ' in text else FORMULA_SCRIPTS.sub("", text)
 
 
 def lighten(app: Sphinx, error: Exception | None) -> None:
@@ -111,7 +108,7 @@ def lighten(app: Sphinx, error: Exception | None) -> None:
     (static / "scripts" / "fontawesome.js").unlink(missing_ok=True)
     for file in static.rglob("*.map"):  # what only a debugger of the theme reads
         file.unlink()
-    vendored = (static / "mermaid", static / "mathjax", static / "locales")
+    vendored = (static / "mathjax", static / "locales")
     for script in static.rglob("*.js"):
         if not any(folder in script.parents for folder in vendored):
             words |= set(WORD.findall(script.read_text(encoding="utf-8")))

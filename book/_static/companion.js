@@ -225,7 +225,7 @@
   });
 
   // What scrolls in its own box is reached by keyboard.
-  const BOXES = "article :is(mjx-container[display='true'], pre, .output, .show, .show div, .mermaid, .pst-scrollable-table-container)";
+  const BOXES = "article :is(mjx-container[display='true'], pre, .output, .show, .show div, .pst-scrollable-table-container)";
   const focusScrolling = () => {
     document.querySelectorAll(BOXES).forEach((box) => {
       const scrolls = box.scrollWidth > box.clientWidth && /auto|scroll/.test(getComputedStyle(box).overflowX);

@@ -213,7 +213,7 @@ def bars(
     with figure(1.5 + 1.1 * len(values), 3.4) as (fig, axes):
         heights = list(values.values())
         spread = None if errors is None else [errors[name] for name in values]
-        drawn = axes.bar(list(values), heights, yerr=spread, capsize=4, color=COLOURS[0])
+        drawn = axes.bar(list(values), heights, yerr=spread, capsize=4, color=COLOURS[0], ecolor=INK)
         axes.bar_label(drawn, fmt=f"%.{decimals}f", padding=3)
         axes.set(xlabel=x_label, ylabel=y_label)
         axes.margins(y=0.15)
@@ -232,7 +232,8 @@ def dot_plot(
     Parameters
     ----------
     series : dict
-        Name of the series to name of the row to value. Rows run downwards in the order in which they first occur.
+        Name of the series to name of the row to value. Rows run downwards in the order in which they first occur. Rows
+        of a single series that are named for methods have the colours of those.
     x_label : str
         With units.
     levels : dict, optional
@@ -248,16 +249,17 @@ def dot_plot(
         axes.hlines(range(len(rows)), 0, 1, transform=axes.get_yaxis_transform(), color=FAINT, linewidth=1, zorder=0)
         for i, (name, values) in enumerate(series.items()):
             places = [rows.index(row) + apart * (i - (len(series) - 1) / 2) for row in values]
+            colours = [colour_of(row, 0) for row in values] if len(series) == 1 else [colour_of(name, i)] * len(values)
             if intervals:
                 low, high = zip(*(intervals[name][row] for row in values), strict=True)
-                axes.hlines(places, low, high, color=colour_of(name, i), linewidth=1.5)
+                axes.hlines(places, low, high, color=colours, linewidth=1.5)
             look: dict[str, Any] = {
                 "marker": "os^Dv"[i % 5],
-                "edgecolors": colour_of(name, i),
+                "edgecolors": colours,
                 "s": 40 if crowded else 40 + 50 * i,
                 "clip_on": False,
             }
-            filling = colour_of(name, i) if i == 0 else "none"  # open and larger, so that it hides no earlier one
+            filling = colours if i == 0 else "none"  # open and larger, so that it hides no earlier one
             axes.scatter(list(values.values()), places, label=name, facecolors=filling, linewidths=1.6, **look)
         for name, level in (levels or {}).items():
             axes.axvline(level, color=MUTED, linestyle=":", linewidth=1.5, label=name, zorder=0)

@@ -21,12 +21,11 @@ pytestmark = pytest.mark.slow
 TELEPHONE = {"width": 390, "height": 844}
 RAW_MATH = re.compile(r"\$[^$\n]*\\[a-z]+[^$\n]*\$|\\\(|\\\[")
 
-DIAGRAMS_STAND = "[...document.querySelectorAll('.mermaid')].every(diagram => diagram.querySelector('svg'))"
 FORMULAS_STAND = "window.MathJax?.startup?.promise"
 COUNT = "selector => document.querySelectorAll(selector).length"
 PROSE = """() => {
   const article = document.querySelector('article')?.cloneNode(true);
-  article?.querySelectorAll('pre, code, mjx-container, .mermaid').forEach(node => node.remove());
+  article?.querySelectorAll('pre, code, mjx-container').forEach(node => node.remove());
   return article?.textContent ?? '';
 }"""
 PICTURES = """() => [...document.querySelectorAll('article img, article svg.picture')].map(image => [
@@ -112,9 +111,8 @@ def listen(page: Page, address: str, found: Visit) -> None:
 
 
 def wait_until_rendered(page: Page) -> None:
-    """Wait until formulas and diagrams stand and two frames were drawn."""
+    """Wait until formulas stand and two frames were drawn."""
     page.evaluate(FORMULAS_STAND)
-    page.wait_for_function(DIAGRAMS_STAND)
     page.evaluate("new Promise(done => requestAnimationFrame(() => requestAnimationFrame(done)))")
 
 
