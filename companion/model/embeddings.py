@@ -58,29 +58,35 @@ class BertEmbeddings(nn.Module):
             If there are more tokens than positions, neither or both of `input_ids` and `inputs_embeds`, a tensor of
             another form, or, on a CPU, where that costs nothing, an id out of range.
         """
+        vectors = self._token_vectors(input_ids, inputs_embeds)  # (batch, tokens, hidden)
+        positions = self._position_vectors(position_ids, vectors.shape[1])
+        segments = self._segment_vectors(token_type_ids)
+        total = vectors + positions + segments  # (batch, tokens, hidden)
+        return self.dropout(in_working_precision(self.norm(total)))
+
+    def _token_vectors(self, input_ids: Tensor | None, inputs_embeds: Tensor | None) -> Tensor:
         if input_ids is not None and inputs_embeds is None:
             check_form("input_ids", input_ids, "(batch, tokens)")
-            vectors = look_up(self.tokens, "input_ids", input_ids)  # (batch, tokens, hidden)
-        elif inputs_embeds is not None and input_ids is None:
+            return look_up(self.tokens, "input_ids", input_ids)  # (batch, tokens, hidden)
+        if inputs_embeds is not None and input_ids is None:
             check_form("inputs_embeds", inputs_embeds, "(batch, tokens, hidden)")
-            vectors = inputs_embeds
-        else:
-            raise ValueError("pass exactly one of input_ids and inputs_embeds")
-        tokens = vectors.shape[1]
+            return inputs_embeds
+        raise ValueError("pass exactly one of input_ids and inputs_embeds")
+
+    def _position_vectors(self, position_ids: Tensor | None, tokens: int) -> Tensor:
         if tokens > self.positions.num_embeddings:
             raise ValueError(
                 f"the input has {tokens} tokens, more than the model's {self.positions.num_embeddings} positions; "
                 "truncate it (max_length=...) or split it with an overlap (stride=...)"
             )
         if position_ids is None:
-            positions = self.positions.weight[:tokens]  # (tokens, hidden): a slice costs less than a look-up
-        else:
-            positions = look_up(self.positions, "position_ids", position_ids)  # (batch or 1, tokens, hidden)
+            return self.positions.weight[:tokens]  # (tokens, hidden): a slice costs less than a look-up
+        return look_up(self.positions, "position_ids", position_ids)  # (batch or 1, tokens, hidden)
+
+    def _segment_vectors(self, token_type_ids: Tensor | None) -> Tensor:
         if token_type_ids is None:
-            segments = self.segments.weight[0]  # (hidden,)
-        else:
-            segments = look_up(self.segments, "token_type_ids", token_type_ids)  # (batch, tokens, hidden)
-        return self.dropout(in_working_precision(self.norm(vectors + positions + segments)))
+            return self.segments.weight[0]  # (hidden,)
+        return look_up(self.segments, "token_type_ids", token_type_ids)  # (batch, tokens, hidden)
 
 
 def check_form(name: str, values: Tensor, form: str) -> None:

@@ -18,7 +18,7 @@ TOKENS = ("[CLS]", "the", "mud", "##dy", "[MASK]", "[SEP]")
 # What is drawn: x, y, width, height, and the page that tells about it.
 PLACES = {
     "the tokenizer": (10, 604, 420, 36, "model/wordpiece"),
-    "embeddings": (10, 508, 420, 76, "model/encoder"),
+    "embeddings": (10, 508, 420, 76, "model/embeddings"),
     "attention": (50, 356, 340, 86, "attention/by_hand"),
     "the feed-forward network and the layer": (50, 240, 340, 66, "model/encoder"),
     "masked words": (10, 88, 132, 74, "pretraining/masking"),
@@ -64,7 +64,7 @@ def parts_of(page: str) -> list[str]:
     """Return the parts of the picture that a page is about, none for a page on all of it or on what came before.
 
     >>> parts_of("model/encoder"), parts_of("pretraining/scale")
-    (['embeddings', 'the feed-forward network and the layer'], ['pre-training'])
+    (['the feed-forward network and the layer'], ['pre-training'])
     """
     own = [title for title, place in PLACES.items() if place[-1] == page]
     folder = OF_FOLDER.get(page.partition("/")[0])

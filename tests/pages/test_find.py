@@ -12,7 +12,7 @@ pytestmark = pytest.mark.slow
 
 ATTENTION, ENCODER, CONTEXT = "attention/by_hand", "model/encoder", "background/context"
 SCALING = "attention/scaling"
-WORDPIECE = "model/wordpiece"
+WORDPIECE, EMBEDDINGS = "model/wordpiece", "model/embeddings"
 CORPUS, MASKING, PAIRS = "pretraining/corpus", "pretraining/masking", "pretraining/next_sentence"
 OPTIMISATION, TRAIN, SCALE = "pretraining/optimisation", "pretraining/train", "pretraining/scale"
 MADE, KNOWS, ABLATIONS = "pretraining/bundled", "pretraining/knowledge", "pretraining/ablations"
@@ -34,6 +34,9 @@ QUERIES = {
     "warm-up": [OPTIMISATION],
     "warmup": [OPTIMISATION],
     "softmax": [ATTENTION],
+    "token_type_ids": [EMBEDDINGS],
+    "index out of range": [EMBEDDINGS],
+    "position embedding": [EMBEDDINGS],
     "masked language model": [MASKING],
     "MLM": [MASKING],
     "80 10 10": [MASKING],
