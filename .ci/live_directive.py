@@ -17,13 +17,14 @@ from docutils.parsers.rst import Directive, directives
 from sphinx.application import Sphinx
 
 from companion.deployment.browser import export_for_browser
-from companion.show import calculator, stepper
+from companion.show import calculator, mask_grid, stepper
 from companion.show.live import IN_BROWSER, live
 
 # What an element needs: a style sheet, and a script that is loaded where the element stands.
 ELEMENTS = {
     "<bert-live ": ("live.css", "live/start.js", {"loading_method": "defer"}),
     f"<{stepper.ELEMENT} ": ("stepper.css", "stepper.js", {"type": "module"}),
+    f"<{mask_grid.ELEMENT} ": ("mask_grid.css", "mask_grid.js", {"type": "module"}),
     f"<{calculator.ELEMENT} ": ("calculator.css", "calculator.js", {"type": "module"}),
 }
 

@@ -11,7 +11,7 @@ from tests.pages.site import HTML
 pytestmark = pytest.mark.slow
 
 ATTENTION, ENCODER, CONTEXT = "attention/by_hand", "model/encoder", "background/context"
-SCALING = "attention/scaling"
+SCALING, MASKS = "attention/scaling", "attention/masks"
 WORDPIECE, EMBEDDINGS = "model/wordpiece", "model/embeddings"
 CORPUS, MASKING, PAIRS = "pretraining/corpus", "pretraining/masking", "pretraining/next_sentence"
 OPTIMISATION, TRAIN, SCALE = "pretraining/optimisation", "pretraining/train", "pretraining/scale"
@@ -21,7 +21,11 @@ RECIPE, SEARCH, GLOSSARY = "finetuning/recipe", "applications/search", "glossary
 QUERIES = {
     "padding": [CORPUS],
     "learning rate": [OPTIMISATION],
-    "attention mask": [GLOSSARY],
+    "attention mask": [GLOSSARY, MASKS],
+    "causal mask": [MASKS],
+    "left padding": [MASKS],
+    "NaN": [MASKS],
+    "mean pooling": [MASKS],
     "[CLS]": [GLOSSARY],
     "how to fine-tune": [RECIPE],
     "finetune": [RECIPE],
