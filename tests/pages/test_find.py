@@ -17,6 +17,7 @@ CORPUS, MASKING, PAIRS = "pretraining/corpus", "pretraining/masking", "pretraini
 OPTIMISATION, TRAIN, SCALE = "pretraining/optimisation", "pretraining/train", "pretraining/scale"
 MADE, KNOWS, ABLATIONS = "pretraining/bundled", "pretraining/knowledge", "pretraining/ablations"
 RECIPE, SEARCH, GLOSSARY = "finetuning/recipe", "applications/search", "glossary"
+FAQ, TROUBLES = "faq", "troubleshooting"
 # What is asked, and the pages that must be among the first three results (each of them).
 QUERIES = {
     "padding": [CORPUS],
@@ -82,6 +83,14 @@ QUERIES = {
     "calibration": [KNOWS],
     "gender bias": [KNOWS],
     "ablation": [ABLATIONS],
+    "longer than 512": [FAQ],
+    "which model": [FAQ],
+    "Chinese": [FAQ],
+    "imbalanced classes": [FAQ],
+    "stop words": [WORDPIECE],
+    "CUDA out of memory": [TROUBLES],
+    "device-side assert": [TROUBLES],
+    "unexpected keyword argument": [TROUBLES],
     "optimi": [OPTIMISATION],  # while it is typed
     "atention": [ATTENTION],  # mistyped
     "损失": [GLOSSARY],
