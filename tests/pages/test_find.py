@@ -12,6 +12,7 @@ pytestmark = pytest.mark.slow
 
 ATTENTION, ENCODER, CONTEXT = "attention/by_hand", "model/encoder", "background/context"
 SCALING, MASKS = "attention/scaling", "attention/masks"
+SELF = "background/self_supervision"
 WORDPIECE, EMBEDDINGS = "model/wordpiece", "model/embeddings"
 CORPUS, MASKING, PAIRS = "pretraining/corpus", "pretraining/masking", "pretraining/next_sentence"
 OPTIMISATION, TRAIN, SCALE = "pretraining/optimisation", "pretraining/train", "pretraining/scale"
@@ -77,6 +78,9 @@ QUERIES = {
     "loss stays at ln 2": [PAIRS],
     "static embeddings": [CONTEXT],
     "polysemy": [CONTEXT],
+    "self-supervised": [SELF],
+    "causal language model": [SELF],
+    "few labels": [SELF],
     "pretraining from scratch": [TRAIN],
     "model card": [MADE],
     "what BERT knows": [KNOWS],
