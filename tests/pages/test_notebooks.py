@@ -32,6 +32,9 @@ MACHINE = re.compile(
     rf"{re.escape(str(ROOT))}|{re.escape(os.path.expanduser('~'))}/|/home/|/Users/|/tmp/|\b0x[0-9a-f]{{6,}}"
 )
 
+NUMBER = re.compile(r"(?<![\w.])\d[\d,]*(?:\.\d+)?")
+ROLE = re.compile(r"\{[a-z:]+\}`[^`]*`|\$[^$]*\$")  # references and formulas
+
 CHAPTERS = [path for path in PATHS if path.name != "quiz.ipynb"]  # the quiz asks, and has nothing of its own to show
 each_notebook = pytest.mark.parametrize("path", PATHS, ids=lambda path: path.relative_to(ROOT / "book").as_posix())
 
@@ -54,6 +57,11 @@ def section(text: str, title: str) -> str:
     """Return what stands between the heading `## title` and the next one of that level."""
     found = re.search(rf"^## {re.escape(title)}\n(.*?)(?=^## |\Z)", text, re.M | re.S)
     return found.group(1) if found else ""
+
+
+def numbers(text: str) -> set[str]:
+    """Return the numbers in a text, without commas between thousands."""
+    return {number.replace(",", "").rstrip(".") for number in NUMBER.findall(text)}
 
 
 def output_text(output: nbformat.NotebookNode) -> str:
@@ -164,6 +172,17 @@ def test_every_figure_has_a_caption_and_alternative_text(path: Path):
             assert len(shown["image"]["alt"]) >= 30
             assert len(shown["figure"]["caption"]) >= 20
             assert shown["figure"]["name"].startswith("fig-")
+
+
+@each_notebook
+def test_a_number_in_a_caption_stands_in_the_code_or_an_output_of_its_page(path: Path):
+    """So that a caption cannot outlive what it tells. 95% is the level of the intervals of the package."""
+    cells = code_cells(path)
+    texts = [cell.source.replace("_", "") for cell in cells]
+    texts += [output_text(output) for cell in cells for output in cell.outputs]
+    known = {"95", *(number for text in texts for number in numbers(text))}
+    captions = [picture["caption"] for cell in cells if (picture := cell.metadata.get("mystnb", {}).get("figure"))]
+    assert [one for one in captions if not numbers(ROLE.sub("", one)) <= known] == []
 
 
 def test_figure_names_are_unique():
