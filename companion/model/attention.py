@@ -131,7 +131,8 @@ class MultiHeadAttention(nn.Module):
         return self.output(context), weights if output_attentions else None
 
     def _split(self, vectors: Tensor) -> Tensor:
-        return vectors.unflatten(-1, (self.num_heads, -1)).transpose(1, 2)  # (batch, heads, tokens, head_dim)
+        cut = vectors.unflatten(2, (self.num_heads, -1))  # (batch, tokens, heads, head_dim)
+        return cut.transpose(1, 2)  # (batch, heads, tokens, head_dim)
 
 
 def by_hand_is_faster(query: Tensor, training: bool) -> bool:

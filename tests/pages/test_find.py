@@ -11,7 +11,7 @@ from tests.pages.site import HTML
 pytestmark = pytest.mark.slow
 
 ATTENTION, ENCODER, CONTEXT = "attention/by_hand", "model/encoder", "background/context"
-SCALING, MASKS = "attention/scaling", "attention/masks"
+SCALING, MASKS, SPLIT = "attention/scaling", "attention/masks", "attention/heads"
 SELF = "background/self_supervision"
 WORDPIECE, EMBEDDINGS = "model/wordpiece", "model/embeddings"
 CORPUS, MASKING, PAIRS = "pretraining/corpus", "pretraining/masking", "pretraining/next_sentence"
@@ -24,6 +24,10 @@ QUERIES = {
     "padding": [CORPUS],
     "learning rate": [OPTIMISATION],
     "attention mask": [GLOSSARY, MASKS],
+    "multi-head attention": [SPLIT],
+    "number of heads": [SPLIT],
+    "pruning heads": [SPLIT],
+    "head_dim": [SPLIT],
     "causal mask": [MASKS],
     "left padding": [MASKS],
     "NaN": [MASKS],
