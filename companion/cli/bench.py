@@ -125,6 +125,30 @@ def bench_tasks(
 
 
 @bench.command(
+    "pooling",
+    short_help="Which vector should stand for a text.",
+    epilog="Example:  companion bench pooling --model mini --output runs/pooling.json",
+)
+def bench_pooling(
+    output: Annotated[Path, typer.Option(help="The record, a JSON file; runs that it holds are not done again.")],
+    model: Model = "mini",
+    task: Annotated[str, typer.Option(help="A benchmark with one label per text.")] = "reviews",
+    seeds: Annotated[int, typer.Option(help="Runs of each pooling.")] = 3,
+    epochs: Annotated[int | None, typer.Option(help="Passes over the training part.")] = None,
+    precision: Precision = "auto",
+    device: Device = None,
+    progress: Annotated[bool, typer.Option(help="Show a progress bar.")] = True,
+) -> None:
+    """Fine-tune a classifier on the pooler, on a new pooler, on [CLS] and on the mean of all tokens."""
+    with errors():
+        from companion.studies.pooling import measure_pooling, pooling_table
+
+        given = {"epochs": epochs, "precision": precision, "device": device}
+        options = {name: value for name, value in given.items() if value is not None}
+        print(pooling_table(measure_pooling(model, output, task=task, seeds=seeds, progress=progress, **options)))
+
+
+@bench.command(
     "search",
     short_help="Search Python's documentation.",
     epilog="Example:  companion bench search --model mini --output runs/search.json",

@@ -10,7 +10,7 @@ from companion.config import BertConfig
 from companion.model.dropout import Dropout
 from companion.model.embeddings import check_form
 from companion.model.encoder import BertModel, activation, initialise
-from companion.model.outputs import HeadOutput, PreTrainingOutput, SpanOutput, returned
+from companion.model.outputs import BertModelOutput, HeadOutput, PreTrainingOutput, SpanOutput, returned
 from companion.model.pretrained import PreTrained, check_config
 
 IGNORED = -100  # a label that counts neither in the loss nor in the mean
@@ -165,10 +165,14 @@ class BertForSequenceClassification(BertWithHead):
         """
         inputs = (input_ids, attention_mask, token_type_ids, position_ids, inputs_embeds)
         output = self.bert(*inputs, output_attentions, output_hidden_states)
-        logits = self.classifier(self.dropout(output.pooler_output))  # (batch, num_labels)
+        logits = self.classifier(self.dropout(self.pooled(output, attention_mask)))  # (batch, num_labels)
         loss = None if labels is None else sequence_loss(logits, labels, self.config)
         found = HeadOutput(loss, logits, output.hidden_states, output.attentions)
         return returned(found, return_dict)
+
+    def pooled(self, output: BertModelOutput, attention_mask: Tensor | None) -> Tensor | None:
+        """Return the vector of the text that the head reads, (batch, hidden): here that of the pooler."""
+        return output.pooler_output
 
 
 class BertForTokenClassification(BertWithHead):

@@ -13,7 +13,7 @@ pytestmark = pytest.mark.slow
 ATTENTION, ENCODER, CONTEXT = "attention/by_hand", "model/encoder", "background/context"
 SCALING, MASKS, SPLIT = "attention/scaling", "attention/masks", "attention/heads"
 SELF = "background/self_supervision"
-WORDPIECE, EMBEDDINGS = "model/wordpiece", "model/embeddings"
+WORDPIECE, EMBEDDINGS, HEADS = "model/wordpiece", "model/embeddings", "model/heads"
 CORPUS, MASKING, PAIRS = "pretraining/corpus", "pretraining/masking", "pretraining/next_sentence"
 OPTIMISATION, TRAIN, SCALE = "pretraining/optimisation", "pretraining/train", "pretraining/scale"
 MADE, KNOWS, ABLATIONS = "pretraining/bundled", "pretraining/knowledge", "pretraining/ablations"
@@ -47,6 +47,9 @@ QUERIES = {
     "token_type_ids": [EMBEDDINGS],
     "index out of range": [EMBEDDINGS],
     "position embedding": [EMBEDDINGS],
+    "pooler": [HEADS],
+    "some weights were not initialized": [HEADS],
+    "tied weights": [HEADS],
     "masked language model": [MASKING],
     "MLM": [MASKING],
     "80 10 10": [MASKING],

@@ -14,6 +14,7 @@ from companion import BertForMaskedLM, BertForPreTraining, Tokenizer
 from companion.applications.fill import fill_mask
 from companion.pretraining.card import chain_of, machines_table, runs_table
 from companion.pretraining.corpus import vocabulary_checksum
+from companion.studies.pooling import accuracies
 from companion.studies.tasks import GLUE, TASKS, by_task, weights_checksum
 from companion.studies.variants import VARIANTS
 from companion.support.locate import BUNDLED
@@ -154,6 +155,12 @@ def test_a_record_of_speed_keeps_what_the_package_promises(path):
             least, most = promises.pop(pair, (0, math.inf))
             assert row["speed"] >= least and row["memory"] <= most
         assert promises == {}, "every promise was measured"
+
+
+def test_the_comparison_of_poolings_is_that_of_the_bundled_weights():
+    record = read(ROOT / "book" / "results" / "mini-pooling.json")
+    assert record["config"]["weights_checksum"] == weights_checksum(FOLDER)
+    assert {len(values) for values in accuracies(record).values()} == {3}
 
 
 def test_the_scores_are_those_of_the_bundled_weights_on_the_same_rows():

@@ -1,0 +1,157 @@
+"""Which vector should stand for a text? The pooler, `[CLS]` as it is, or the mean: fine-tuned, over several seeds."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor
+
+from companion.applications.search.vectors import pool
+from companion.data.labelled import load_dataset
+from companion.finetuning.classifier import TextClassifier
+from companion.model.encoder import initialise
+from companion.model.heads import BertForSequenceClassification
+from companion.model.outputs import BertModelOutput
+from companion.studies.tasks import TASKS, data_checksum, weights_checksum
+from companion.support.devices import best_device, generators_kept, precision_for, seed_everything
+from companion.support.locate import locate
+from companion.support.record import RunRecord, hardware_of, provenance
+from companion.support.require import choice, integer
+
+
+class FirstTokenModel(BertForSequenceClassification):
+    """A classifier on the last vector of `[CLS]`, without the pooler."""
+
+    pooler = False
+
+    def pooled(self, output: BertModelOutput, attention_mask: Tensor | None) -> Tensor:
+        """Return the first vector of every text, (batch, hidden)."""
+        return output.last_hidden_state[:, 0]
+
+
+class MeanModel(BertForSequenceClassification):
+    """A classifier on the mean of the last vectors of all tokens."""
+
+    pooler = False
+
+    def pooled(self, output: BertModelOutput, attention_mask: Tensor | None) -> Tensor:
+        """Return the mean over the tokens that are not padding, (batch, hidden)."""
+        hidden = output.last_hidden_state  # (batch, tokens, hidden)
+        mask = hidden.new_ones(hidden.shape[:2]) if attention_mask is None else attention_mask
+        return pool(hidden, mask, "mean")
+
+
+class FirstTokenClassifier(TextClassifier):
+    """`TextClassifier` on `[CLS]` as it is."""
+
+    MODEL = FirstTokenModel
+
+
+class MeanClassifier(TextClassifier):
+    """`TextClassifier` on the mean of all tokens."""
+
+    MODEL = MeanModel
+
+
+class NewPoolerClassifier(TextClassifier):
+    """`TextClassifier` whose pooler is new, as its head is."""
+
+    def _start(self, seed: int, **changes: Any) -> Any:
+        model, tokenizer = super()._start(seed, **changes)
+        with generators_kept():
+            seed_everything(seed)
+            initialise(model.bert.pooler, model.config.initializer_range)
+        return model, tokenizer
+
+
+POOLINGS = {
+    "pooler": TextClassifier,
+    "new pooler": NewPoolerClassifier,
+    "[CLS]": FirstTokenClassifier,
+    "mean": MeanClassifier,
+}
+
+
+def measure_pooling(
+    model: str | Path,
+    output: str | Path,
+    *,
+    task: str = "reviews",
+    seeds: int = 3,
+    progress: bool = True,
+    **options: Any,
+) -> dict[str, Any]:
+    """Fine-tune a checkpoint with each of `POOLINGS` over seeds, and write the record after each run.
+
+    Parameters
+    ----------
+    model : str or Path
+        As in `TextClassifier`.
+    output : str or Path
+        The record, a JSON file; runs that it holds are not done again.
+    task : str
+        A key of `companion.studies.tasks.TASKS` with one label per text.
+    seeds : int
+        The seeds are 0, 1, ...
+    progress : bool
+        Show a progress bar.
+    **options
+        Other parameters of `TextClassifier`.
+
+    Returns
+    -------
+    dict
+        `config`, `data` and `entries`, one for each `pooling` and `seed` with its `accuracy` and `provenance`.
+
+    Raises
+    ------
+    ValueError
+        If the task is unknown or not one of single labels, `seeds` is below 1, or the record is of another measurement.
+    """
+    from tqdm.auto import tqdm
+
+    choice("task", task, [name for name, entry in TASKS.items() if not entry.is_regression])
+    integer("seeds", seeds, minimum=1)
+    splits = load_dataset(task)
+    train, test = (TASKS[task].rows(splits[part]) for part in TASKS[task].parts)
+    options = {"epochs": TASKS[task].card.epochs} | options
+    record = _open_record(model, output, task, options, data_checksum(splits, TASKS[task].parts))
+    hardware = hardware_of(options.get("device"), options.get("precision"))
+    source = provenance(_command(model, output, task, seeds, options), hardware)
+    runs = [{"pooling": name, "seed": seed} for seed in range(seeds) for name in POOLINGS]
+    for run in tqdm([run for run in runs if record.find(**run) is None], disable=not progress, unit="run"):
+        estimator = POOLINGS[run["pooling"]](model, random_state=run["seed"], **options)
+        record.add(run | {"accuracy": estimator.fit(*train).score(*test)}, source)
+    return record.to_dict()
+
+
+def accuracies(record: Mapping[str, Any]) -> dict[str, list[float]]:
+    """Return the accuracies of a record in percent, a list over the seeds for each pooling."""
+    entries = sorted(record["entries"], key=lambda entry: entry["seed"])
+    return {name: [100 * e["accuracy"] for e in entries if e["pooling"] == name] for name in POOLINGS}
+
+
+def pooling_table(record: Mapping[str, Any]) -> str:
+    """Set the record of `measure_pooling` as text: a row for each pooling, a column for each seed."""
+    rows = accuracies(record).items()
+    return "\n".join(f"{name:<12}" + "".join(f"{value:>7.1f}" for value in values) for name, values in rows)
+
+
+def _open_record(
+    model: str | Path, output: str | Path, task: str, options: Mapping[str, Any], checksum: str
+) -> RunRecord:
+    """Return the record in `output`, if it is of this measurement, or a new one."""
+    precision = precision_for(best_device(options.get("device")), options.get("precision"))
+    config = {"model": Path(model).name, "task": task, "options": dict(options), "precision": precision}
+    weights = weights_checksum(locate(model))
+    return RunRecord.open(output, "pooling", config | {"weights_checksum": weights}, {task: checksum})
+
+
+def _command(model: str | Path, output: str | Path, task: str, seeds: int, options: Mapping[str, Any]) -> str:
+    parts = ["companion", "bench", "pooling", "--model", Path(model).name, "--task", task, "--seeds", seeds]
+    for name, value in options.items():
+        parts += [f"--{name.replace('_', '-')}", value]
+    return shlex.join(map(str, [*parts, "--output", Path(output).name]))
