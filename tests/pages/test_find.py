@@ -12,7 +12,7 @@ pytestmark = pytest.mark.slow
 
 ATTENTION, ENCODER, CONTEXT = "attention/by_hand", "model/encoder", "background/context"
 SCALING, MASKS, SPLIT = "attention/scaling", "attention/masks", "attention/heads"
-SELF = "background/self_supervision"
+SELF, FAMILY = "background/self_supervision", "background/family"
 WORDPIECE, EMBEDDINGS, HEADS = "model/wordpiece", "model/embeddings", "model/heads"
 CORPUS, MASKING, PAIRS = "pretraining/corpus", "pretraining/masking", "pretraining/next_sentence"
 OPTIMISATION, TRAIN, SCALE = "pretraining/optimisation", "pretraining/train", "pretraining/scale"
@@ -86,6 +86,9 @@ QUERIES = {
     "static embeddings": [CONTEXT],
     "polysemy": [CONTEXT],
     "self-supervised": [SELF],
+    "RoBERTa": [FAMILY],
+    "which checkpoint": [FAMILY],
+    "DistilBERT": [FAMILY],
     "causal language model": [SELF],
     "few labels": [SELF],
     "pretraining from scratch": [TRAIN],
