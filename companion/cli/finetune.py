@@ -98,8 +98,8 @@ def read_parts(options: Mapping[str, Any]) -> tuple[Card | None, Parts]:
     columns = next(iter(splits.values())).column_names
     card = card_of(options["data"])
     card = card if card and {*card.texts, card.label} <= set(columns) else None
-    if card and card.kind not in ("single", "regression"):
-        raise ValueError(f"{options['data']} is a set for {KINDS[card.kind]}; this command learns one label per text")
+    if card and card.kind in KINDS:
+        raise ValueError(f"{options['data']} is a set for {KINDS[card.kind]}, which this command does not learn")
     if "train" not in splits:
         raise ValueError(f"{options['data']} has no split train to learn from; it has: {', '.join(splits)}")
     splits = _with_validation(splits, options["validation"], options["seed"])
@@ -111,7 +111,6 @@ def read_parts(options: Mapping[str, Any]) -> tuple[Card | None, Parts]:
 
 KINDS = {
     "ranking": "measuring search",
-    "tags": "tagging words",
     "spans": "finding answers in texts",
     "multi": "several labels per text",
 }
@@ -155,14 +154,16 @@ def _check_columns(there: Sequence[str], texts: Sequence[str], label: str) -> No
 
 
 def new_estimator(options: Mapping[str, Any], card: Card | None, labels: Sequence[Any]) -> FineTuned:
-    """Return a regressor where the labels are numbers on a scale, else a classifier."""
-    from companion.finetuning import TextClassifier, TextRegressor
+    """Return a tagger where words have tags, a regressor where labels are numbers on a scale, else a classifier."""
+    from companion.finetuning import TextClassifier, TextRegressor, TokenTagger
 
     on_a_scale = any(isinstance(one, float) and not one.is_integer() for one in labels)
     is_regression = options["regression"] or (card is not None and card.kind == "regression") or on_a_scale
     epochs = options["epochs"] if options["epochs"] is not None else card.epochs if card else 3
     parameters = {name: options[name] for name in PARAMETERS} | {"epochs": epochs, "random_state": options["seed"]}
-    return (TextRegressor if is_regression else TextClassifier)(options["model"], **parameters)
+    is_tagging = card is not None and card.kind == "tags"
+    kind = TokenTagger if is_tagging else TextRegressor if is_regression else TextClassifier
+    return kind(options["model"], **parameters)
 
 
 def check_labels(estimator: FineTuned, parts: Parts) -> None:
@@ -170,6 +171,7 @@ def check_labels(estimator: FineTuned, parts: Parts) -> None:
     targets: dict[str, Any] = {}
     for split, (texts, labels) in parts.items():
         try:
+            labels = estimator.read_labels(texts, labels)
             targets[split] = estimator._targets(labels, len(texts), targets["train"].learned if targets else None)
         except (TypeError, ValueError) as error:
             raise type(error)(f"{split}: {error}") from None
@@ -182,7 +184,7 @@ def check_labels(estimator: FineTuned, parts: Parts) -> None:
 
 def print_score(split: str, estimator: FineTuned, parts: Parts) -> None:
     """Print how good predictions on a split are, beside what one constant answer gives; warn if they are no better."""
-    from companion.finetuning import TextRegressor
+    from companion.finetuning import TextRegressor, TokenTagger
     from companion.finetuning.metrics import pearson
 
     texts, labels = parts[split]
@@ -190,6 +192,9 @@ def print_score(split: str, estimator: FineTuned, parts: Parts) -> None:
     if isinstance(estimator, TextRegressor):
         correlation = pearson(labels, estimator.predict(texts))
         print(f"{split} R² {score:.3f} (always the mean: 0.000), Pearson's correlation {correlation:.3f}")
+        chance = 0.0
+    elif isinstance(estimator, TokenTagger):
+        print(f"{split} F1 of entities {score:.3f} (no entity anywhere: 0.000)")
         chance = 0.0
     else:
         commonest = Counter(map(_as_key, parts["train"][1])).most_common(1)[0][0]

@@ -1,3 +1,4 @@
 from .classifier import TextClassifier as TextClassifier
 from .loading import load as load
 from .regressor import TextRegressor as TextRegressor
+from .tagger import TokenTagger as TokenTagger

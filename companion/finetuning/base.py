@@ -8,11 +8,10 @@ from typing import Any, ClassVar, Self
 
 import numpy as np
 from sklearn.base import BaseEstimator
-from sklearn.utils import check_random_state
 from sklearn.utils.validation import check_is_fitted
 
 from companion.config import BertConfig
-from companion.finetuning.new_head import default_learning_rate, with_new_head
+from companion.finetuning.new_head import default_learning_rate, seed_from, with_new_head
 from companion.finetuning.saved import read_network, read_saved, write_saved
 from companion.finetuning.stopping import EarlyStopping
 from companion.finetuning.targets import Targets, split_indices
@@ -20,7 +19,7 @@ from companion.finetuning.texts import encode_texts, read_texts, warn_of_truncat
 from companion.model.heads import BertWithHead
 from companion.support.devices import best_device, precision_for, process_count
 from companion.support.locate import locate
-from companion.support.require import boolean, integer, number, refuse, require
+from companion.support.require import boolean, integer, number, require
 from companion.text.tokenizer import Tokenizer
 from companion.training.batching import GroupedBatches, Rows
 from companion.training.history import History
@@ -102,9 +101,17 @@ class FineTuned(BaseEstimator):
 
     # What it may replace.
 
+    def read_labels(self, texts: Any, labels: Any) -> Any:
+        """Return the labels of texts in the form that `_targets` takes, after checking them; here, as they are."""
+        return labels
+
     def _read(self, name: str, texts: Any) -> list[Any]:
         """Return texts, or pairs of texts, as a list."""
         return read_texts(name, texts)
+
+    def _warn(self, tokenizer: Tokenizer, items: list[Any], rows: Rows) -> None:
+        """Warn of what is not read of the texts."""
+        warn_of_truncation(tokenizer, items, rows, self.max_length)
 
     def _objective(self, config: BertConfig) -> Objective:
         """Return what is trained for: the loss of the head."""
@@ -158,7 +165,7 @@ class FineTuned(BaseEstimator):
         (items, targets), held_out = self._held_out(items, targets, validation, seed)
         model, tokenizer = self._start(seed, **targets.config)
         rows = self._encode(tokenizer, items, targets)
-        warn_of_truncation(tokenizer, items, rows, self.max_length)
+        self._warn(tokenizer, items, rows)
         self._train(model, tokenizer, rows, targets, held_out, seed)
         self._finish(self.model_, targets)
         self.pairs_: bool | None = isinstance(items[0], tuple)
@@ -289,7 +296,7 @@ class FineTuned(BaseEstimator):
         items = self._read("X", texts)
         self._check_pairs(items)
         rows = self._encode(self.tokenizer_, items)
-        warn_of_truncation(self.tokenizer_, items, rows, self.max_length)
+        self._warn(self.tokenizer_, items, rows)
         return self._outputs(self.model_, rows, self.tokenizer_), rows, items
 
     def _check_pairs(self, items: list[Any]) -> None:
@@ -380,19 +387,3 @@ class FineTuned(BaseEstimator):
         tags = super().__sklearn_tags__()
         tags.input_tags.string, tags.input_tags.two_d_array = True, False
         return tags
-
-
-def seed_from(random_state: Any) -> int:
-    """Return an int as it is, and else a number drawn from a RandomState, or for None from NumPy's global one.
-
-    Raises
-    ------
-    ValueError
-        If it is something else.
-    """
-    if random_state is None or isinstance(random_state, np.random.RandomState):
-        return int(check_random_state(random_state).randint(2**31 - 1))
-    try:
-        return integer("random_state", random_state, 0)
-    except ValueError:
-        refuse("random_state", random_state, "None, an integer of 0 or more, or a numpy.random.RandomState")

@@ -11,10 +11,11 @@ from companion.finetuning.base import FineTuned
 from companion.finetuning.classifier import TextClassifier
 from companion.finetuning.regressor import TextRegressor
 from companion.finetuning.saved import kind_of, read_saved
+from companion.finetuning.tagger import TokenTagger
 from companion.support.files import read_json
 from companion.support.locate import locate
 
-ESTIMATORS: dict[str, type[FineTuned]] = {one.__name__: one for one in (TextClassifier, TextRegressor)}
+ESTIMATORS: dict[str, type[FineTuned]] = {one.__name__: one for one in (TextClassifier, TextRegressor, TokenTagger)}
 
 
 def load(folder: str | Path, device: str | None = None) -> FineTuned:
@@ -57,5 +58,6 @@ def _class_of(folder: str | Path, path: Path, saved: Mapping[str, Any]) -> type[
             return estimator
     raise ValueError(
         f"folder={str(folder)!r} holds a {architecture or 'model whose config.json names no architecture'}, which no "
-        f"estimator opens; those for texts ({', '.join(ESTIMATORS)}) open a BertForSequenceClassification"
+        f"estimator opens; these do: "
+        + ", ".join(f"{name} a {estimator.MODEL.__name__}" for name, estimator in ESTIMATORS.items())
     )

@@ -1,11 +1,11 @@
-"""The losses of sequence classification, one per row, so that rows can have weights."""
+"""Losses that rows can have weights in: of sequences, one per row, and of tokens."""
 
 from __future__ import annotations
 
 from torch import Tensor
 from torch.nn import functional as F
 
-from companion.model.heads import BertForSequenceClassification
+from companion.model.heads import IGNORED, BertForSequenceClassification, BertForTokenClassification
 from companion.training.objective import Batch, Sums
 
 
@@ -38,6 +38,32 @@ class SequenceObjective:
         if correct is not None:
             correct = correct.sum() if weights is None else (correct * weights).sum()
         return {self.name: Sums(total, correct)}
+
+
+class TokenObjective:
+    """Cross-entropy over the labelled tokens of a batch, for `companion.training.train`.
+
+    `labels` (batch, tokens) are -100 where there is none. The batch may hold `weights`, (batch,); the tokens of a row
+    of weight 2 count twice.
+    """
+
+    name = "tagging"
+
+    def counts(self, batch: Batch) -> dict[str, Tensor]:
+        """Return the number of labelled tokens, or the sum of their weights."""
+        return {self.name: (batch["labels"] != IGNORED).mul(self._weights(batch)).sum()}
+
+    def sums(self, model: BertForTokenClassification, batch: Batch) -> dict[str, Sums]:
+        """Return the summed loss and the number of correct tags, both weighted."""
+        inputs = {name: value for name, value in batch.items() if name not in ("labels", "weights")}
+        logits, labels, weights = model(**inputs).logits.float(), batch["labels"], self._weights(batch)
+        losses = F.cross_entropy(logits.transpose(1, 2), labels, ignore_index=IGNORED, reduction="none")
+        correct = (logits.detach().argmax(-1) == labels).mul(weights)  # (batch, tokens); -100 is no class
+        return {self.name: Sums((losses * weights).sum(), correct.sum())}
+
+    def _weights(self, batch: Batch) -> Tensor | int:
+        """Return the weight of every row, (batch, 1)."""
+        return batch["weights"][:, None] if "weights" in batch else 1
 
 
 def row_losses(logits: Tensor, labels: Tensor, kind: str) -> tuple[Tensor, Tensor | None]:

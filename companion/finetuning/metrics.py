@@ -13,6 +13,7 @@ import sklearn.metrics
 from sklearn.preprocessing import LabelEncoder
 
 from companion.finetuning.labels import Label, Labels, as_labels, checked_labels
+from companion.finetuning.tags import entities_of
 from companion.support.containers import as_list
 
 
@@ -73,6 +74,35 @@ def precision_recall_f1(
         true_ids, predicted_ids, labels=chosen, average="micro" if average == "micro" else "macro", zero_division=0.0
     )
     return PrecisionRecallF1(*map(float, scores[:3]))
+
+
+def entity_scores(truth: Sequence[Sequence[str]], predicted: Sequence[Sequence[str]]) -> PrecisionRecallF1:
+    """Return precision, recall and F1 of entities, counted over all texts: right are those whose ends and type agree.
+
+    Parameters
+    ----------
+    truth, predicted : sequence of sequence of str
+        The tags of the words of every text, as in `companion.finetuning.tags.entities_of`.
+
+    Raises
+    ------
+    ValueError
+        If the numbers of texts, or of tags of a text, differ.
+
+    Examples
+    --------
+    >>> entity_scores([["B-PER", "I-PER", "O", "B-LOC"]], [["B-PER", "O", "O", "B-LOC"]]).f1
+    0.5
+    """
+    _check_lengths(list(truth), list(predicted))
+    wanted = found = right = 0
+    for index, (one, other) in enumerate(zip(truth, predicted, strict=True)):
+        if len(one) != len(other):
+            raise ValueError(f"truth[{index}] has {len(one)} tags, predicted[{index}] has {len(other)}")
+        true, guessed = set(entities_of(one)), set(entities_of(other))
+        wanted, found, right = wanted + len(true), found + len(guessed), right + len(true & guessed)
+    precision, recall = (right / number if number else 0.0 for number in (found, wanted))
+    return PrecisionRecallF1(precision, recall, 2 * right / (wanted + found) if wanted + found else 0.0)
 
 
 def matthews_correlation(truth: Labels, predicted: Labels) -> float:

@@ -72,7 +72,7 @@ def warn_of_truncation(tokenizer: Tokenizer, items: Sequence[Item], rows: Rows, 
         what = "texts are" if count > 1 else "text is"
         warnings.warn(
             f"{count:,} of {len(items):,} {what} longer than max_length={max_length} tokens; the rest is not read",
-            stacklevel=3,
+            stacklevel=4,
         )
 
 

@@ -245,3 +245,26 @@ def test_ctrl_c_is_answered_in_one_line(tiny: Path, reviews: Path):
     (line,) = [line for line in rest.splitlines() if line.startswith("companion:")]
     assert "fit was stopped after" in line and "nothing is kept" in line and "Traceback" not in rest
     assert not Path("out").exists()
+
+
+def test_words_with_tags_make_a_tagger(tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv("COMPANION_DATA", str(tmp_path / "sets"))
+    tagged = [{"tokens": ["the", "good", "alpha"], "ner_tags": ["O", "B-G", "I-G"]}] * 12
+    for split in ("train", "validation", "test"):
+        write(f"sets/wnut17/{split}.jsonl", tagged)
+    result = finetune(tiny, "wnut17", "--epochs", 12, "--batch-size", 4)
+    assert result.exit_code == 0, result.output
+    assert "test F1 of entities 1.000 (no entity anywhere: 0.000)" in result.stdout
+    assert load("out").predict(["the good alpha"]) == [[(4, 14, "G")]]
+
+
+def test_tags_that_do_not_fit_are_refused_before_the_training(
+    tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setenv("COMPANION_DATA", str(tmp_path / "sets"))
+    write("sets/wnut17/train.jsonl", [{"tokens": ["the", "good"], "ner_tags": ["O", "B-G"]}] * 4)
+    write("sets/wnut17/test.jsonl", [{"tokens": ["the", "good"], "ner_tags": ["O", "I-G"]}] * 4)
+    result = finetune(tiny, "wnut17")
+    assert result.exit_code == 2
+    assert "test: labels[0][1]='I-G' follows 'O'" in " ".join(result.stderr.split())
+    assert not Path("out").exists()

@@ -11,9 +11,9 @@ import pytest
 from typer.testing import CliRunner, Result
 
 from companion.cli import app
-from companion.finetuning import TextClassifier, TextRegressor
+from companion.finetuning import TextClassifier, TextRegressor, TokenTagger
 from companion.model.encoder import BertModel
-from companion.model.heads import BertForTokenClassification
+from companion.model.heads import BertForQuestionAnswering
 from tests.toys import keyword_texts, save_tiny
 
 PAIRS = [("red", "blue"), ("blue", "red")] * 4
@@ -21,14 +21,15 @@ PAIRS = [("red", "blue"), ("blue", "red")] * 4
 
 @pytest.fixture(scope="module")
 def saved(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Return a folder with a classifier, a classifier of pairs and a regressor."""
+    """Return a folder with a classifier, a classifier of pairs, a regressor and a tagger."""
     folder = tmp_path_factory.mktemp("saved")
     tiny = save_tiny(folder / "tiny")
     quick = {"epochs": 1, "max_length": 16, "learning_rate": 3e-3}
     TextClassifier(tiny, **quick | {"epochs": 4}).fit(*keyword_texts(200)).save(folder / "classes")
     TextClassifier(tiny, **quick).fit(PAIRS, [0, 1] * 4).save(folder / "pairs")
     TextRegressor(tiny, **quick).fit(["red", "blue"], [1.0, 2.0]).save(folder / "numbers")
-    BertForTokenClassification.from_pretrained(tiny).save_pretrained(folder / "tags")
+    TokenTagger(tiny, **quick | {"epochs": 8}).fit([["good", "red"]] * 20, [["B-G", "O"]] * 20).save(folder / "tags")
+    BertForQuestionAnswering.from_pretrained(tiny).save_pretrained(folder / "answers")
     return folder
 
 
@@ -57,6 +58,12 @@ def test_a_regressor_gives_numbers(saved: Path):
     (row,) = answers(run(saved / "numbers", "red"))
     expected = TextRegressor.load(saved / "numbers").predict(["red"])[0]
     assert row == {"text": "red", "value": pytest.approx(expected, abs=1e-4)}
+
+
+def test_a_tagger_gives_entities(saved: Path):
+    first, second = answers(run(saved / "tags", "good red", "red"))
+    assert first == {"text": "good red", "entities": [{"start": 0, "end": 4, "type": "G", "text": "good"}]}
+    assert second == {"text": "red", "entities": []}
 
 
 def test_pairs_come_from_options_lines_and_files(saved: Path):
@@ -113,7 +120,7 @@ def test_a_blank_is_filled_by_as_many_words_as_asked_for():
             None,
             "holds a BertModel, which has no head that predicts; fine-tune it first: companion finet",
         ),
-        (["tags", "x"], None, "holds a BertForTokenClassification, which no estimator opens"),
+        (["answers", "x"], None, "holds a BertForQuestionAnswering, which no estimator opens"),
         (["nowhere", "x"], None, "checkpoint"),
     ],
 )
