@@ -55,7 +55,7 @@ def finetune(
     epochs: Annotated[int | None, typer.Option(help="Passes over the training set; 3 for most sets.")] = None,
     learning_rate: LearningRate = None,
     batch_size: Annotated[int, typer.Option(help="Texts per step.")] = 32,
-    max_length: Annotated[int, typer.Option(help="Tokens of a text; longer ones are truncated.")] = 128,
+    max_length: Annotated[int | None, typer.Option(help="Tokens of a text; 128, or 384 to find answers.")] = None,
     dropout: Annotated[float | None, typer.Option(help="While training; the checkpoint's by default.")] = None,
     weight_decay: Annotated[float, typer.Option(help="Pull of the weights towards 0.")] = 0.01,
     from_scratch: Annotated[bool, typer.Option("--from-scratch", help="Start from random weights.")] = False,
@@ -111,7 +111,6 @@ def read_parts(options: Mapping[str, Any]) -> tuple[Card | None, Parts]:
 
 KINDS = {
     "ranking": "measuring search",
-    "spans": "finding answers in texts",
     "multi": "several labels per text",
 }
 
@@ -154,15 +153,16 @@ def _check_columns(there: Sequence[str], texts: Sequence[str], label: str) -> No
 
 
 def new_estimator(options: Mapping[str, Any], card: Card | None, labels: Sequence[Any]) -> FineTuned:
-    """Return a tagger where words have tags, a regressor where labels are numbers on a scale, else a classifier."""
-    from companion.finetuning import TextClassifier, TextRegressor, TokenTagger
+    """Return the estimator for a kind of labels; where the data has no card, for classes or numbers on a scale."""
+    from companion.finetuning import QuestionAnswerer, TextClassifier, TextRegressor, TokenTagger
 
     on_a_scale = any(isinstance(one, float) and not one.is_integer() for one in labels)
     is_regression = options["regression"] or (card is not None and card.kind == "regression") or on_a_scale
     epochs = options["epochs"] if options["epochs"] is not None else card.epochs if card else 3
-    parameters = {name: options[name] for name in PARAMETERS} | {"epochs": epochs, "random_state": options["seed"]}
-    is_tagging = card is not None and card.kind == "tags"
-    kind = TokenTagger if is_tagging else TextRegressor if is_regression else TextClassifier
+    parameters = {name: options[name] for name in PARAMETERS if options[name] is not None}
+    parameters |= {"epochs": epochs, "random_state": options["seed"]}
+    known = {"tags": TokenTagger, "spans": QuestionAnswerer}
+    kind = known.get(card.kind if card else "", TextRegressor if is_regression else TextClassifier)
     return kind(options["model"], **parameters)
 
 
@@ -184,7 +184,7 @@ def check_labels(estimator: FineTuned, parts: Parts) -> None:
 
 def print_score(split: str, estimator: FineTuned, parts: Parts) -> None:
     """Print how good predictions on a split are, beside what one constant answer gives; warn if they are no better."""
-    from companion.finetuning import TextRegressor, TokenTagger
+    from companion.finetuning import QuestionAnswerer, TextRegressor, TokenTagger
     from companion.finetuning.metrics import pearson
 
     texts, labels = parts[split]
@@ -195,6 +195,9 @@ def print_score(split: str, estimator: FineTuned, parts: Parts) -> None:
         chance = 0.0
     elif isinstance(estimator, TokenTagger):
         print(f"{split} F1 of entities {score:.3f} (no entity anywhere: 0.000)")
+        chance = 0.0
+    elif isinstance(estimator, QuestionAnswerer):
+        print(f"{split} F1 of words in answers {score:.3f}")
         chance = 0.0
     else:
         commonest = Counter(map(_as_key, parts["train"][1])).most_common(1)[0][0]

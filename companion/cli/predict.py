@@ -36,7 +36,7 @@ def predict(
     count: Annotated[int | None, typer.Option(help="Guesses for a [MASK]; 5 by default.")] = None,
     device: Device = None,
 ) -> None:
-    """Print one JSON object per text: a label and probabilities, a number, entities, or guesses for [MASK]."""
+    """Print one JSON object per text: label and probabilities, number, entities, answer, or guesses for [MASK]."""
     with errors({"device": "--device"}):
         fills = _architecture(model) in FILLERS
         if count is not None and not fills:
@@ -153,7 +153,7 @@ def _predict(model: str, items: Sequence[Item], device: str | None) -> Iterator[
     from companion.finetuning import load
 
     estimator = load(model, device=device)
-    kinds = {"classes_": _labels, "tags_": _spans}
+    kinds = {"classes_": _labels, "tags_": _spans, "unanswerable_": _answers}
     answers = next((kinds[name] for name in kinds if hasattr(estimator, name)), _numbers)(estimator, items)
     for item, answer in zip(items, answers, strict=True):
         given = {"text": item} if isinstance(item, str) else {"text": item[0], "pair": item[1]}
@@ -174,6 +174,12 @@ def _spans(tagger: Any, items: Sequence[Item]) -> Iterator[dict[str, Any]]:
     for text, found in zip(items, tagger.predict(items), strict=True):
         spans = [{"start": one.start, "end": one.end, "type": one.type} for one in found]
         yield {"entities": [span | {"text": text[span["start"] : span["end"]]} for span in spans]}
+
+
+def _answers(reader: Any, items: Sequence[Item]) -> Iterator[dict[str, Any]]:
+    for found in reader.predict(items):
+        answer = {"answer": found.text, "start": found.start, "end": found.end}
+        yield answer | {"probability": round(found.probability, 4)}
 
 
 def _numbers(regressor: Any, items: Sequence[Item]) -> Iterator[dict[str, Any]]:

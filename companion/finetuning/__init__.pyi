@@ -1,3 +1,4 @@
+from .answerer import QuestionAnswerer as QuestionAnswerer
 from .classifier import TextClassifier as TextClassifier
 from .loading import load as load
 from .regressor import TextRegressor as TextRegressor

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from companion.config import BertConfig
+from companion.finetuning.answerer import QuestionAnswerer
 from companion.finetuning.base import FineTuned
 from companion.finetuning.classifier import TextClassifier
 from companion.finetuning.regressor import TextRegressor
@@ -15,7 +16,8 @@ from companion.finetuning.tagger import TokenTagger
 from companion.support.files import read_json
 from companion.support.locate import locate
 
-ESTIMATORS: dict[str, type[FineTuned]] = {one.__name__: one for one in (TextClassifier, TextRegressor, TokenTagger)}
+CLASSES = (TextClassifier, TextRegressor, TokenTagger, QuestionAnswerer)
+ESTIMATORS: dict[str, type[FineTuned]] = {one.__name__: one for one in CLASSES}
 
 
 def load(folder: str | Path, device: str | None = None) -> FineTuned:

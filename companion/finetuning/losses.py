@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from companion.model.heads import IGNORED, BertForSequenceClassification, BertForTokenClassification
+from companion.model.heads import (
+    IGNORED,
+    BertForQuestionAnswering,
+    BertForSequenceClassification,
+    BertForTokenClassification,
+)
 from companion.training.objective import Batch, Sums
 
 
@@ -64,6 +70,46 @@ class TokenObjective:
     def _weights(self, batch: Batch) -> Tensor | int:
         """Return the weight of every row, (batch, 1)."""
         return batch["weights"][:, None] if "weights" in batch else 1
+
+
+class SpanObjective:
+    """Cross-entropy over where an answer starts and ends, their mean, for `companion.training.train`.
+
+    Padding is no place for an answer: the loss of a row does not depend on the batch that it is in.
+
+    The batch holds `start_positions` and `end_positions`, (batch,), and may hold `weights`, (batch,).
+    """
+
+    name = "answering"
+
+    def counts(self, batch: Batch) -> dict[str, Tensor | int]:
+        """Return the number of rows, or the sum of their weights."""
+        return {self.name: batch["weights"].sum() if "weights" in batch else len(batch["start_positions"])}
+
+    def sums(self, model: BertForQuestionAnswering, batch: Batch) -> dict[str, Sums]:
+        """Return the summed loss and the number of rows in which both ends are right, both weighted."""
+        labels = ("start_positions", "end_positions")
+        output = model(**{name: value for name, value in batch.items() if name not in (*labels, "weights")})
+        logits = torch.stack([output.start_logits, output.end_logits], dim=-1).float()  # (batch, tokens, 2)
+        if "attention_mask" in batch:
+            logits = logits.masked_fill(batch["attention_mask"][..., None] == 0, float("-inf"))
+        losses, correct = span_losses(logits, *(batch[name] for name in labels))
+        weights = batch.get("weights", torch.ones_like(losses))
+        return {self.name: Sums((losses * weights).sum(), (correct * weights).sum())}
+
+
+def span_losses(logits: Tensor, start: Tensor, end: Tensor) -> tuple[Tensor, Tensor]:
+    """Return the loss of every row, (batch,), the mean of those of its ends, and whether both ends are right.
+
+    Parameters
+    ----------
+    logits : Tensor, float, (batch, tokens, 2)
+    start, end : Tensor, int, (batch,)
+        Numbers of tokens.
+    """
+    wanted = torch.stack([start, end], dim=-1)  # (batch, 2)
+    losses = F.cross_entropy(logits, wanted, reduction="none")  # the classes are the tokens
+    return losses.mean(-1), (logits.detach().argmax(1) == wanted).all(-1)
 
 
 def row_losses(logits: Tensor, labels: Tensor, kind: str) -> tuple[Tensor, Tensor | None]:

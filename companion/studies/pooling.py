@@ -63,7 +63,7 @@ class NewPoolerClassifier(TextClassifier):
         model, tokenizer = super()._start(seed, **changes)
         with generators_kept():
             seed_everything(seed)
-            initialise(model.bert.pooler, model.config.initializer_range)
+            initialise(model.bert.get_submodule("pooler"), model.config.initializer_range)
         return model, tokenizer
 
 

@@ -268,3 +268,14 @@ def test_tags_that_do_not_fit_are_refused_before_the_training(
     assert result.exit_code == 2
     assert "test: labels[0][1]='I-G' follows 'O'" in " ".join(result.stderr.split())
     assert not Path("out").exists()
+
+
+def test_answers_in_texts_make_a_reader(tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv("COMPANION_DATA", str(tmp_path / "sets"))
+    asked = {"question": "who", "context": "the good alpha", "answers": {"text": ["good"], "answer_start": [4]}}
+    for split in ("train", "validation"):
+        write(f"sets/squad_v1_subset/{split}.jsonl", [asked] * 12)
+    result = finetune(tiny, "squad_v1_subset", "--epochs", 12, "--batch-size", 4)
+    assert result.exit_code == 0, result.output
+    assert "validation F1 of words in answers 1.000" in result.stdout
+    assert load("out").predict([("who", "the good alpha")])[0].text == "good"

@@ -11,9 +11,9 @@ import pytest
 from typer.testing import CliRunner, Result
 
 from companion.cli import app
-from companion.finetuning import TextClassifier, TextRegressor, TokenTagger
+from companion.finetuning import QuestionAnswerer, TextClassifier, TextRegressor, TokenTagger
 from companion.model.encoder import BertModel
-from companion.model.heads import BertForQuestionAnswering
+from companion.model.heads import BertForMultipleChoice
 from tests.toys import keyword_texts, save_tiny
 
 PAIRS = [("red", "blue"), ("blue", "red")] * 4
@@ -21,7 +21,7 @@ PAIRS = [("red", "blue"), ("blue", "red")] * 4
 
 @pytest.fixture(scope="module")
 def saved(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Return a folder with a classifier, a classifier of pairs, a regressor and a tagger."""
+    """Return a folder with a classifier, a classifier of pairs, a regressor, a tagger and a reader."""
     folder = tmp_path_factory.mktemp("saved")
     tiny = save_tiny(folder / "tiny")
     quick = {"epochs": 1, "max_length": 16, "learning_rate": 3e-3}
@@ -29,7 +29,9 @@ def saved(tmp_path_factory: pytest.TempPathFactory) -> Path:
     TextClassifier(tiny, **quick).fit(PAIRS, [0, 1] * 4).save(folder / "pairs")
     TextRegressor(tiny, **quick).fit(["red", "blue"], [1.0, 2.0]).save(folder / "numbers")
     TokenTagger(tiny, **quick | {"epochs": 8}).fit([["good", "red"]] * 20, [["B-G", "O"]] * 20).save(folder / "tags")
-    BertForQuestionAnswering.from_pretrained(tiny).save_pretrained(folder / "answers")
+    asked = [("who", "the good red"), ("who", "good alpha")] * 20
+    QuestionAnswerer(tiny, **quick | {"epochs": 8}).fit(asked, ["good"] * 40).save(folder / "answers")
+    BertForMultipleChoice.from_pretrained(tiny).save_pretrained(folder / "choices")
     return folder
 
 
@@ -64,6 +66,13 @@ def test_a_tagger_gives_entities(saved: Path):
     first, second = answers(run(saved / "tags", "good red", "red"))
     assert first == {"text": "good red", "entities": [{"start": 0, "end": 4, "type": "G", "text": "good"}]}
     assert second == {"text": "red", "entities": []}
+
+
+def test_a_reader_gives_an_answer_and_its_place(saved: Path):
+    (row,) = answers(run(saved / "answers", "who", "--pair", "the good red"))
+    share = row.pop("probability")
+    assert row == {"text": "who", "pair": "the good red", "answer": "good", "start": 4, "end": 8}
+    assert 0.5 < share <= 1
 
 
 def test_pairs_come_from_options_lines_and_files(saved: Path):
@@ -120,7 +129,7 @@ def test_a_blank_is_filled_by_as_many_words_as_asked_for():
             None,
             "holds a BertModel, which has no head that predicts; fine-tune it first: companion finet",
         ),
-        (["answers", "x"], None, "holds a BertForQuestionAnswering, which no estimator opens"),
+        (["choices", "x"], None, "holds a BertForMultipleChoice, which no estimator opens"),
         (["nowhere", "x"], None, "checkpoint"),
     ],
 )
