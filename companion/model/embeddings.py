@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from companion.config import BertConfig
 from companion.model.dropout import Dropout
 from companion.support.devices import in_working_precision
+from companion.support.require import require
 
 
 class BertEmbeddings(nn.Module):
@@ -126,8 +127,7 @@ def sinusoidal_positions(tokens: int, hidden: int) -> Tensor:
     ValueError
         If `hidden` is odd.
     """
-    if hidden % 2:
-        raise ValueError(f"hidden={hidden} is odd; sines and cosines come in pairs, so it must be even")
+    require("hidden", hidden, hidden % 2 == 0, "even: a sine for each cosine")
     rates = 10000.0 ** (-torch.arange(0, hidden, 2) / hidden)  # (hidden / 2,)
     angles = torch.arange(tokens)[:, None] * rates  # (tokens, hidden / 2)
     return torch.stack([angles.sin(), angles.cos()], dim=-1).flatten(1)

@@ -111,5 +111,5 @@ def test_sinusoids_at_places_worked_by_hand():
 
 
 def test_an_odd_width_has_no_pairs_of_sine_and_cosine():
-    with pytest.raises(ValueError, match="hidden=5 is odd"):
+    with pytest.raises(ValueError, match="hidden=5 is not allowed; it must be even"):
         sinusoidal_positions(3, 5)

@@ -12,6 +12,7 @@ pytestmark = pytest.mark.slow
 
 ATTENTION, ENCODER, CONTEXT = "attention/by_hand", "model/encoder", "background/context"
 SCALING, MASKS, SPLIT = "attention/scaling", "attention/masks", "attention/heads"
+POSITIONS = "attention/positions"
 SELF, FAMILY = "background/self_supervision", "background/family"
 WORDPIECE, EMBEDDINGS, HEADS = "model/wordpiece", "model/embeddings", "model/heads"
 CORPUS, MASKING, PAIRS = "pretraining/corpus", "pretraining/masking", "pretraining/next_sentence"
@@ -30,6 +31,10 @@ QUERIES = {
     "head_dim": [SPLIT],
     "causal mask": [MASKS],
     "left padding": [MASKS],
+    "positional encoding": [POSITIONS],
+    "sinusoidal": [POSITIONS],
+    "RoPE": [POSITIONS],
+    "order of words": [POSITIONS],
     "NaN": [MASKS],
     "mean pooling": [MASKS],
     "[CLS]": [GLOSSARY],
