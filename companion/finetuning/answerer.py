@@ -119,8 +119,8 @@ class QuestionAnswerer(FineTuned):
         X : iterable of (str, str)
             Questions and the texts that answer them.
         y : iterable
-            The answer of every question: a str that stands in the text; a dict of the form of SQuAD, `{"text": [...],
-            "answer_start": [...]}`, whose first answer is learned; or None where the text has no answer.
+            The answer of every question: a str that stands in the text; a dict of the form of SQuAD,
+            ``{"text": [...], "answer_start": [...]}``, whose first answer is learned; or None where there is none.
         sample_weight, validation
             As in `TextClassifier.fit`.
 

@@ -89,7 +89,7 @@ def read_answers(name: str, answers: Any, items: Sequence[tuple[str, str]]) -> l
         The argument, as the caller wrote it.
     answers : iterable
         For every question: a str, which must stand in the text (its first place counts); a dict of the form of SQuAD,
-        `{"text": [...], "answer_start": [...]}`; a list of str; or None, "" or an empty list where there is none.
+        ``{"text": [...], "answer_start": [...]}``; a list of str; or None, "" or an empty list where there is none.
     items : sequence of (str, str)
         Questions and texts.
 
