@@ -165,7 +165,8 @@ class BertForSequenceClassification(BertWithHead):
         """
         inputs = (input_ids, attention_mask, token_type_ids, position_ids, inputs_embeds)
         output = self.bert(*inputs, output_attentions, output_hidden_states)
-        logits = self.classifier(self.dropout(self.pooled(output, attention_mask)))  # (batch, num_labels)
+        pooled = self.pooled(output, attention_mask)  # (batch, hidden)
+        logits = self.classifier(self.dropout(pooled))  # (batch, num_labels)
         loss = None if labels is None else sequence_loss(logits, labels, self.config)
         found = HeadOutput(loss, logits, output.hidden_states, output.attentions)
         return returned(found, return_dict)
