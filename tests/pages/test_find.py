@@ -12,7 +12,7 @@ pytestmark = pytest.mark.slow
 
 ATTENTION, ENCODER, CONTEXT = "attention/by_hand", "model/encoder", "background/context"
 SCALING, MASKS, SPLIT = "attention/scaling", "attention/masks", "attention/heads"
-POSITIONS = "attention/positions"
+POSITIONS, COST = "attention/positions", "attention/cost"
 SELF, FAMILY = "background/self_supervision", "background/family"
 WORDPIECE, EMBEDDINGS, HEADS = "model/wordpiece", "model/embeddings", "model/heads"
 CORPUS, MASKING, PAIRS = "pretraining/corpus", "pretraining/masking", "pretraining/next_sentence"
@@ -35,6 +35,9 @@ QUERIES = {
     "sinusoidal": [POSITIONS],
     "RoPE": [POSITIONS],
     "order of words": [POSITIONS],
+    "gradient checkpointing": [COST],
+    "FlashAttention": [COST],
+    "quadratic": [COST],
     "NaN": [MASKS],
     "mean pooling": [MASKS],
     "[CLS]": [GLOSSARY],
