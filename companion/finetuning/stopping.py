@@ -35,7 +35,8 @@ class EarlyStopping:
         self.epoch += 1
         if loss < self.best_loss or not self.weights:
             self.best_loss, self.best_epoch = loss, self.epoch
-            self.weights = {name: weight.detach().clone() for name, weight in model.state_dict().items()}
+            weights = model.state_dict().items()
+            self.weights = {name: weight.detach().clone() for name, weight in weights}
 
     def on_step(self, history: History) -> bool:
         """Return whether the last `patience` epochs brought nothing better."""

@@ -20,9 +20,13 @@ OPTIMISATION, TRAIN, SCALE = "pretraining/optimisation", "pretraining/train", "p
 MADE, KNOWS, ABLATIONS = "pretraining/bundled", "pretraining/knowledge", "pretraining/ablations"
 RECIPE, SEARCH, GLOSSARY = "finetuning/recipe", "applications/search", "glossary"
 FAQ, TROUBLES = "faq", "troubleshooting"
+LOOPS = "corrections/training_loops"
 # What is asked, and the pages that must be among the first three results (each of them).
 QUERIES = {
     "padding": [CORPUS],
+    "zero_grad": [LOOPS],
+    "memory leak": [LOOPS],
+    "state_dict deepcopy": [LOOPS],
     "learning rate": [OPTIMISATION],
     "attention mask": [GLOSSARY, MASKS],
     "multi-head attention": [SPLIT],

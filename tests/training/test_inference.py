@@ -100,6 +100,17 @@ def test_what_is_returned_can_be_changed_and_trained_on(model, rows):
     assert weight.grad is not None and not found.requires_grad
 
 
+def test_neither_predictions_nor_losses_keep_a_graph(model, rows):
+    saved = []
+    with torch.autograd.graph.saved_tensors_hooks(lambda tensor: saved.append(tensor) or tensor, lambda tensor: tensor):
+        found = predict_rows(model, rows)
+        batch = {"input_ids": torch.full((2, 6), 7), "labels": torch.tensor([0, 2])}
+        losses = evaluate(model, [batch], HeadObjective("sentence_class"))
+    assert saved == []  # nothing was recorded for a backward pass
+    assert found.grad_fn is None
+    assert {type(loss) for loss in losses.values()} == {float}
+
+
 def test_precision_is_that_asked_for_and_the_result_in_fp32(model, rows):
     exact, near = predict_rows(model, rows), predict_rows(model, rows, precision="bf16")
     assert near.dtype == torch.float32
