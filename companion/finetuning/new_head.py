@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import numpy as np
-from sklearn.utils import check_random_state
 
 from companion.config import BertConfig
 from companion.model.checkpoints import load_weights, read_weights
@@ -77,6 +76,8 @@ def seed_from(random_state: Any) -> int:
     ValueError
         If it is something else.
     """
+    from sklearn.utils import check_random_state
+
     if random_state is None or isinstance(random_state, np.random.RandomState):
         return int(check_random_state(random_state).randint(2**31 - 1))
     try:
