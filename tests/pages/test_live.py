@@ -349,6 +349,8 @@ def test_all_works_by_keyboard(page: Page):
     field = element(page).locator(".bl-field")
     expect(field).to_be_focused()
     field.fill("The king was old.")
+    expect(element(page).locator(".bl-tokens")).to_contain_text("king")
+    expect(element(page).locator(".bl-title")).to_have_count(0)  # nothing is hidden yet
     page.keyboard.press("Tab")  # start over
     page.keyboard.press("Tab")  # the tokens: one stop
     page.keyboard.press("ArrowRight")

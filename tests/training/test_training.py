@@ -922,7 +922,8 @@ Accelerator.save_state = save_state
 results["after a failed save"] = run(whole, folder=half, resume=True)[1]
 results["unused"] = train(BertForPreTraining(CONFIG), Batches(), Encoded(), two, progress=False)
 if rank == 0:
-    print(json.dumps({name: without_time(history) for name, history in results.items()}))
+    print(json.dumps({name: without_time(history) for name, history in results.items()}), flush=True)
+torch.distributed.destroy_process_group()  # else its threads may still run when the interpreter ends, and abort it
 """
 
 
