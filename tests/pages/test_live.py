@@ -323,9 +323,11 @@ def test_temperature_flattens_and_the_switches_change_the_guesses(page: Page):
     running = run(page)
     running.locator(".bl-field").fill("In the nineteenth [MASK], it was a village.")
     share = running.locator(".bl-share").first
+    expect(running.locator(".bl-list")).to_have_count(1)  # the sentence before hides two words
     expect(running.locator(".bl-word").first).to_have_text("century")
     sure = float(share.inner_text().rstrip("%"))
     running.get_by_label("Temperature").fill("3")
+    expect(share).not_to_have_text(f"{sure:.1f}%")
     hot = float(share.inner_text().rstrip("%"))
     assert hot < sure
     running.get_by_role("button", name="Start over").click()
