@@ -22,14 +22,13 @@ from companion.finetuning.answers import (
     read_answers,
     windows,
 )
-from companion.finetuning.base import NOT_FITTED, FineTuned
+from companion.finetuning.base import NOT_FITTED, FineTuned, shared
 from companion.finetuning.losses import SpanObjective, span_losses
 from companion.finetuning.targets import Targets
 from companion.model.heads import BertForQuestionAnswering
 from companion.support.require import integer, number
 from companion.text.tokenizer import Tokenizer
 from companion.training.batching import Rows
-from companion.training.inference import predict_rows
 from companion.training.objective import Objective
 
 CANDIDATES = 20  # of a window
@@ -81,6 +80,7 @@ class QuestionAnswerer(FineTuned):
 
     MODEL = BertForQuestionAnswering
     LABELS = ("start_positions", "end_positions")
+    PER_TOKEN = True
 
     def __init__(
         self,
@@ -105,8 +105,7 @@ class QuestionAnswerer(FineTuned):
         from_scratch: bool = False,
         progress: bool = False,
     ) -> None:
-        given = locals()
-        super().__init__(**{name: given[name] for name in FineTuned().get_params()})
+        super().__init__(**shared(locals()))
         self.stride = stride
         self.max_answer_length = max_answer_length
         self.null_threshold = null_threshold
@@ -131,7 +130,8 @@ class QuestionAnswerer(FineTuned):
             allowed; names its index.
         """
         self._check_own()
-        y = self.read_labels(X := self._read("X", X), y)  # noqa: N806
+        X = self._read("X", X)  # noqa: N806
+        y = self.read_labels(X, y)
         if isinstance(validation, tuple | list) and len(validation) == 2:
             texts = self._read("validation[0]", validation[0])
             validation = (texts, read_answers("validation[1]", validation[1], texts))
@@ -190,20 +190,11 @@ class QuestionAnswerer(FineTuned):
             rows |= dict(zip(self.LABELS, np.array(ends, dtype=np.int64).T, strict=True))
         return rows
 
-    def _warn(self, tokenizer: Tokenizer, items: list[Any], rows: Rows) -> None:
-        """Everything is read."""
-
     def _objective(self, config: BertConfig) -> Objective:
         return SpanObjective()
 
-    def _outputs(self, model: Any, rows: Rows, tokenizer: Tokenizer) -> list[Tensor]:
-        inputs = {name: rows[name] for name in self.INPUTS}
-        options: dict[str, Any] = {
-            "batch_size": self.batch_size,
-            "pad_id": tokenizer.pad_id,
-            "precision": self.precision,
-        }
-        return predict_rows(model, inputs, take=_both_logits, per_token=True, **options)
+    def _take(self, output: Any, batch: Any) -> Tensor:
+        return torch.stack([output.start_logits, output.end_logits], dim=-1)  # (rows, tokens, 2)
 
     def _decode(self, outputs: list[Tensor], rows: Rows, items: list[Any]) -> list[Answer]:
         return [answers[0] for answers in self._ranked(outputs, rows, items)]
@@ -257,10 +248,6 @@ class QuestionAnswerer(FineTuned):
 
     def _restore(self, saved: Mapping[str, Any]) -> None:
         self.unanswerable_ = bool(saved.get("unanswerable", False))
-
-
-def _both_logits(output: Any, batch: Any) -> Tensor:
-    return torch.stack([output.start_logits, output.end_logits], dim=-1)  # (rows, tokens, 2)
 
 
 def _quality(gold: Sequence[Sequence[Answer]], predicted: Sequence[Answer]) -> dict[str, float]:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from inspect import signature
 from pathlib import Path
 from typing import Any, ClassVar, Self
 
 import numpy as np
 from sklearn.base import BaseEstimator
 from sklearn.utils.validation import check_is_fitted
+from torch import Tensor
 
 from companion.config import BertConfig
 from companion.finetuning.new_head import default_learning_rate, seed_from, with_new_head
@@ -35,14 +37,16 @@ class FineTuned(BaseEstimator):
     """The base of all estimators; `TextClassifier` describes the parameters.
 
     A new estimator names its `MODEL` and the `KINDS` of network that it opens, and defines four methods: `_targets`,
-    `_encode`, `_decode` and `_score_validation`. Where a text gives several rows, a column `sample` holds the index of
-    the text for every row. Columns that are neither inputs of the encoder nor `LABELS` are there for `_decode`.
+    `_encode`, `_decode` and `_score_validation`. Where a text gives several rows, windows that leave nothing out, a
+    column `sample` holds the index of the text for every row. Columns that are neither inputs of the encoder nor
+    `LABELS` are there for `_decode`.
     """
 
     MODEL: ClassVar[type[BertWithHead]]
     KINDS: ClassVar[tuple[str | None, ...]] = (None,)  # the `problem_type`s of the networks that it opens
     INPUTS: ClassVar[tuple[str, ...]] = ("input_ids", "token_type_ids")
     LABELS: ClassVar[tuple[str, ...]] = ("labels",)
+    PER_TOKEN: ClassVar[bool] = False  # whether the network gives something for every token, or for every row
 
     def __init__(
         self,
@@ -111,19 +115,26 @@ class FineTuned(BaseEstimator):
 
     def _warn(self, tokenizer: Tokenizer, items: list[Any], rows: Rows) -> None:
         """Warn of what is not read of the texts."""
-        warn_of_truncation(tokenizer, items, rows, self.max_length)
+        if "sample" not in rows:
+            warn_of_truncation(tokenizer, items, rows, self.max_length)
 
     def _objective(self, config: BertConfig) -> Objective:
         """Return what is trained for: the loss of the head."""
         return HeadObjective("loss")
 
+    def _take(self, output: Any, batch: Any) -> Tensor:
+        """Return what is needed of the output of the network for a batch."""
+        return output.logits
+
     def _outputs(self, model: Any, rows: Rows, tokenizer: Tokenizer) -> Any:
-        """Return what the network gives for every row: logits, (rows, ...), in fp32, on the CPU."""
+        """Return what `_take` gives for every row, in fp32, on the CPU: (rows, ...), or a list of (tokens, ...)."""
         inputs = {name: rows[name] for name in self.INPUTS}
         options: dict[str, Any] = {
             "batch_size": self.batch_size,
             "pad_id": tokenizer.pad_id,
             "precision": self.precision,
+            "take": self._take,
+            "per_token": self.PER_TOKEN,
         }
         return predict_rows(model, inputs, **options)
 
@@ -387,3 +398,8 @@ class FineTuned(BaseEstimator):
         tags = super().__sklearn_tags__()
         tags.input_tags.string, tags.input_tags.two_d_array = True, False
         return tags
+
+
+def shared(given: Mapping[str, Any]) -> dict[str, Any]:
+    """Return those of the arguments of an estimator that are parameters of all, for `FineTuned.__init__`."""
+    return {name: given[name] for name in signature(FineTuned).parameters}

@@ -12,7 +12,7 @@ from sklearn.base import ClassifierMixin
 from sklearn.metrics import accuracy_score, f1_score
 
 from companion.config import BertConfig
-from companion.finetuning.base import FineTuned
+from companion.finetuning.base import FineTuned, shared
 from companion.finetuning.labels import as_labels, binarise_labels, is_multilabel, label_weights, number_labels
 from companion.finetuning.losses import SequenceObjective, row_losses
 from companion.finetuning.saved import kind_of
@@ -143,24 +143,7 @@ class TextClassifier(ClassifierMixin, FineTuned):
         from_scratch: bool = False,
         progress: bool = False,
     ) -> None:
-        super().__init__(
-            model,
-            epochs=epochs,
-            learning_rate=learning_rate,
-            batch_size=batch_size,
-            max_length=max_length,
-            warmup_share=warmup_share,
-            weight_decay=weight_decay,
-            dropout=dropout,
-            early_stopping=early_stopping,
-            validation_fraction=validation_fraction,
-            n_iter_no_change=n_iter_no_change,
-            random_state=random_state,
-            device=device,
-            precision=precision,
-            from_scratch=from_scratch,
-            progress=progress,
-        )
+        super().__init__(**shared(locals()))
         self.class_weight = class_weight
 
     def predict(self, X: Any) -> np.ndarray:  # noqa: N803

@@ -12,7 +12,7 @@ from sklearn.utils.validation import check_is_fitted
 from torch import Tensor
 
 from companion.config import BertConfig
-from companion.finetuning.base import NOT_FITTED, FineTuned
+from companion.finetuning.base import NOT_FITTED, FineTuned, shared
 from companion.finetuning.labels import checked_labels
 from companion.finetuning.losses import TokenObjective
 from companion.finetuning.metrics import entity_scores
@@ -23,7 +23,6 @@ from companion.model.heads import IGNORED, BertForTokenClassification
 from companion.support.require import integer, require
 from companion.text.tokenizer import Tokenizer
 from companion.training.batching import Rows
-from companion.training.inference import predict_rows
 from companion.training.objective import Objective
 
 IOB2 = "iob2"
@@ -72,6 +71,7 @@ class TokenTagger(FineTuned):
     """
 
     MODEL = BertForTokenClassification
+    PER_TOKEN = True
 
     def __init__(
         self,
@@ -95,8 +95,7 @@ class TokenTagger(FineTuned):
         from_scratch: bool = False,
         progress: bool = False,
     ) -> None:
-        given = locals()
-        super().__init__(**{name: given[name] for name in FineTuned().get_params()})
+        super().__init__(**shared(locals()))
         self.scheme = scheme
         self.stride = stride
 
@@ -208,20 +207,8 @@ class TokenTagger(FineTuned):
             ]
         return rows
 
-    def _warn(self, tokenizer: Tokenizer, items: list[Any], rows: Rows) -> None:
-        """Everything is read."""
-
     def _objective(self, config: BertConfig) -> Objective:
         return TokenObjective()
-
-    def _outputs(self, model: Any, rows: Rows, tokenizer: Tokenizer) -> list[Tensor]:
-        inputs = {name: rows[name] for name in self.INPUTS}
-        options: dict[str, Any] = {
-            "batch_size": self.batch_size,
-            "pad_id": tokenizer.pad_id,
-            "precision": self.precision,
-        }
-        return predict_rows(model, inputs, per_token=True, **options)
 
     def _decode(self, outputs: list[Tensor], rows: Rows, items: list[Sentence]) -> list[list[Any]]:
         tags = self._tags(outputs, rows, items)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -15,7 +14,7 @@ from companion.finetuning.classifier import TextClassifier
 from companion.model.encoder import initialise
 from companion.model.heads import BertForSequenceClassification
 from companion.model.outputs import BertModelOutput
-from companion.studies.tasks import TASKS, data_checksum, weights_checksum
+from companion.studies.tasks import TASKS, bench_command, data_checksum, weights_checksum
 from companion.support.devices import best_device, generators_kept, precision_for, seed_everything
 from companion.support.locate import locate
 from companion.support.record import RunRecord, hardware_of, provenance
@@ -120,7 +119,8 @@ def measure_pooling(
     options = {"epochs": TASKS[task].card.epochs} | options
     record = _open_record(model, output, task, options, data_checksum(splits, TASKS[task].parts))
     hardware = hardware_of(options.get("device"), options.get("precision"))
-    source = provenance(_command(model, output, task, seeds, options), hardware)
+    given = {"task": task, "seeds": seeds} | options
+    source = provenance(bench_command("pooling", model, output, given), hardware)
     runs = [{"pooling": name, "seed": seed} for seed in range(seeds) for name in POOLINGS]
     for run in tqdm([run for run in runs if record.find(**run) is None], disable=not progress, unit="run"):
         estimator = POOLINGS[run["pooling"]](model, random_state=run["seed"], **options)
@@ -148,10 +148,3 @@ def _open_record(
     config = {"model": Path(model).name, "task": task, "options": dict(options), "precision": precision}
     weights = weights_checksum(locate(model))
     return RunRecord.open(output, "pooling", config | {"weights_checksum": weights}, {task: checksum})
-
-
-def _command(model: str | Path, output: str | Path, task: str, seeds: int, options: Mapping[str, Any]) -> str:
-    parts = ["companion", "bench", "pooling", "--model", Path(model).name, "--task", task, "--seeds", seeds]
-    for name, value in options.items():
-        parts += [f"--{name.replace('_', '-')}", value]
-    return shlex.join(map(str, [*parts, "--output", Path(output).name]))

@@ -132,7 +132,7 @@ def measure_tasks(
     integer("seeds", seeds, minimum=1)
     record = _open_record(model, output, seeds, options)
     hardware = hardware_of(options.get("device"), options.get("precision"))
-    source = provenance(_command(model, output, seeds, options), hardware)
+    source = provenance(bench_command("tasks", model, output, {"seeds": seeds} | options), hardware)
     parts = [(name, part) for name in names for part in (*BASELINES, *NETWORKS)]
     todo = [(name, part) for name, part in parts if record.find(task=name, part=part) is None]
     for name, part in tqdm(todo, disable=not progress, unit="score"):
@@ -283,10 +283,11 @@ def weights_checksum(folder: str | Path) -> str:
     return digest.hexdigest()
 
 
-def _command(model: str | Path, output: str | Path, seeds: int, options: Mapping[str, Any]) -> str:
-    parts = ["companion", "bench", "tasks", "--model", Path(model).name, "--seeds", seeds]
-    for name, value in options.items():
-        parts += [] if value is None else [f"--{name.replace('_', '-')}", value]
+def bench_command(name: str, model: str | Path, output: str | Path, options: Mapping[str, Any]) -> str:
+    """Return the command line of a measurement of one network; an option that is None is left out."""
+    parts = ["companion", "bench", name, "--model", Path(model).name]
+    for option, value in options.items():
+        parts += [] if value is None else [f"--{option.replace('_', '-')}", value]
     return shlex.join(map(str, [*parts, "--output", Path(output).name]))
 
 
