@@ -10,13 +10,14 @@ from __future__ import annotations
 import math
 import os
 import re
-import shutil
 from collections.abc import Callable
 from pathlib import Path
 
 import psutil
 import pytest
 from nbval.plugin import IPyNbCell
+
+from browser import MISSING, chromium_program
 
 RELATIVE_TOLERANCE = 1e-3
 NOTEBOOK_SECONDS = 60.0
@@ -99,8 +100,7 @@ def unavailable() -> Callable[[str], None]:
 @pytest.fixture(scope="session")
 def chromium(unavailable: Callable[[str], None]) -> Path:
     """The browser's program: `$CHROMIUM`, or one found on the path."""
-    names = [os.environ.get("CHROMIUM"), "chromium", "chromium-browser", "google-chrome"]
-    found = [path for name in names if name and (path := shutil.which(name))]
-    if not found:
-        unavailable("no Chromium on the path; install it (apt-get install chromium) or set CHROMIUM to its program")
-    return Path(found[0])
+    program = chromium_program()
+    if program is None:
+        unavailable(MISSING)
+    return program

@@ -2,12 +2,8 @@
 
 from __future__ import annotations
 
-import functools
-import http.server
 import io
 import json
-import shutil
-import threading
 from pathlib import Path
 
 from playwright.sync_api import Page, sync_playwright
@@ -15,18 +11,11 @@ from pypdf import PdfReader, PdfWriter
 from pypdf.generic import IndirectObject
 
 from address import ROOT
+from browser import MISSING, chromium_program, served
 
 HTML, TARGET = ROOT / "_build" / "html", ROOT / "_build" / "bert-companion.pdf"
 FOOTER = '<div style="width:100%;text-align:center;font-size:8px"><span class="pageNumber"></span></div>'
 MARGINS = {"top": "16mm", "bottom": "16mm", "left": "16mm", "right": "16mm"}
-BROWSERS = ("chromium", "chromium-browser", "google-chrome")
-
-
-class Quiet(http.server.SimpleHTTPRequestHandler):
-    """Serves files and logs nothing."""
-
-    def log_message(self, *arguments: object) -> None:
-        pass
 
 
 def chapters() -> list[tuple[str, str, str]]:
@@ -60,16 +49,14 @@ def bind(page: Page, root: str) -> PdfWriter:
 
 def main() -> None:
     """Print the built book."""
-    program = next((found for name in BROWSERS if (found := shutil.which(name))), None)
-    if program is None or not HTML.is_dir():
-        raise SystemExit("make pdf needs the built book (make book) and Chromium (apt-get install chromium)")
-    handler = functools.partial(Quiet, directory=str(HTML))
-    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server, sync_playwright() as playwright:
-        threading.Thread(target=server.serve_forever, daemon=True).start()
-        browser = playwright.chromium.launch(executable_path=program, args=["--no-sandbox"])
-        bind(browser.new_page(), f"http://127.0.0.1:{server.server_port}").write(TARGET)
+    if (program := chromium_program()) is None:
+        raise SystemExit(MISSING)
+    if not HTML.is_dir():
+        raise SystemExit("the book is not built; run make book")
+    with served(HTML) as address, sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=str(program), args=["--no-sandbox"])
+        bind(browser.new_page(), address).write(TARGET)
         browser.close()
-        server.shutdown()
     print(f"{TARGET.relative_to(Path.cwd())}: {len(PdfReader(TARGET).pages)} pages")
 
 

@@ -13,9 +13,9 @@ import nbformat
 import pytest
 import yaml
 
+import notebooks
+
 ROOT = Path(__file__).resolve().parents[2]
-sys.path.insert(0, str(ROOT / ".ci"))
-import notebooks  # noqa: E402
 
 PATHS = notebooks.paths()
 SECTIONS = ["Take-aways", "Exercises", "Solutions", "Further reading"]

@@ -15,9 +15,9 @@ from pathlib import Path
 import pytest
 from packaging.requirements import Requirement
 
+from address import repository
+
 ROOT = Path(__file__).resolve().parents[2]
-sys.path.insert(0, str(ROOT / ".ci"))
-from address import repository  # noqa: E402
 
 pytestmark = pytest.mark.slow
 
