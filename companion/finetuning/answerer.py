@@ -22,8 +22,9 @@ from companion.finetuning.answers import (
     read_answers,
     windows,
 )
-from companion.finetuning.base import NOT_FITTED, FineTuned, shared
+from companion.finetuning.base import NOT_FITTED, FineTuned
 from companion.finetuning.losses import SpanObjective, span_losses
+from companion.finetuning.parameters import shared
 from companion.finetuning.targets import Targets
 from companion.model.heads import BertForQuestionAnswering
 from companion.support.require import integer, number

@@ -3,25 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from inspect import signature
 from pathlib import Path
 from typing import Any, ClassVar, Self
 
 import numpy as np
-from sklearn.base import BaseEstimator
 from sklearn.utils.validation import check_is_fitted
 from torch import Tensor
 
 from companion.config import BertConfig
-from companion.finetuning.new_head import default_learning_rate, seed_from, with_new_head
+from companion.finetuning.new_head import default_learning_rate, with_new_head
+from companion.finetuning.parameters import Parameters
 from companion.finetuning.saved import read_network, read_saved, write_saved
 from companion.finetuning.stopping import EarlyStopping
 from companion.finetuning.targets import Targets, split_indices
 from companion.finetuning.texts import encode_texts, read_texts, warn_of_truncation
 from companion.model.heads import BertWithHead
-from companion.support.devices import best_device, precision_for, process_count
+from companion.support.devices import best_device, process_count
 from companion.support.locate import locate
-from companion.support.require import boolean, integer, number, require
+from companion.support.require import integer, require
 from companion.text.tokenizer import Tokenizer
 from companion.training.batching import GroupedBatches, Rows
 from companion.training.history import History
@@ -33,7 +32,7 @@ from companion.training.settings import TrainingSettings
 NOT_FITTED = "this %(name)s is not fitted yet; call fit(texts, labels) or load(folder)"
 
 
-class FineTuned(BaseEstimator):
+class FineTuned(Parameters):
     """The base of all estimators; `TextClassifier` describes the parameters.
 
     A new estimator names its `MODEL` and the `KINDS` of network that it opens, and defines four methods: `_targets`,
@@ -47,43 +46,6 @@ class FineTuned(BaseEstimator):
     INPUTS: ClassVar[tuple[str, ...]] = ("input_ids", "token_type_ids")
     LABELS: ClassVar[tuple[str, ...]] = ("labels",)
     PER_TOKEN: ClassVar[bool] = False  # whether the network gives something for every token, or for every row
-
-    def __init__(
-        self,
-        model: str | Path = "mini",
-        *,
-        epochs: int = 3,
-        learning_rate: float | None = None,
-        batch_size: int = 32,
-        max_length: int = 128,
-        warmup_share: float = 0.1,
-        weight_decay: float = 0.01,
-        dropout: float | None = None,
-        early_stopping: bool = False,
-        validation_fraction: float = 0.1,
-        n_iter_no_change: int = 2,
-        random_state: int | np.random.RandomState | None = 0,
-        device: str | None = None,
-        precision: str | None = None,
-        from_scratch: bool = False,
-        progress: bool = False,
-    ) -> None:
-        self.model = model
-        self.epochs = epochs
-        self.learning_rate = learning_rate
-        self.batch_size = batch_size
-        self.max_length = max_length
-        self.warmup_share = warmup_share
-        self.weight_decay = weight_decay
-        self.dropout = dropout
-        self.early_stopping = early_stopping
-        self.validation_fraction = validation_fraction
-        self.n_iter_no_change = n_iter_no_change
-        self.random_state = random_state
-        self.device = device
-        self.precision = precision
-        self.from_scratch = from_scratch
-        self.progress = progress
 
     # What a new estimator defines.
 
@@ -183,24 +145,6 @@ class FineTuned(BaseEstimator):
         for name, value in targets.learned.items():
             setattr(self, name, value)
         return self
-
-    def _check_parameters(self) -> int:
-        """Raise a ValueError that names a parameter that is not allowed; return the seed."""
-        integer("epochs", self.epochs, 1)
-        integer("batch_size", self.batch_size, 1)
-        integer("max_length", self.max_length, 3)
-        integer("n_iter_no_change", self.n_iter_no_change, 1)
-        number("warmup_share", self.warmup_share, "a share in [0, 1]", minimum=0, maximum=1)
-        number("weight_decay", self.weight_decay, minimum=0)
-        number("validation_fraction", self.validation_fraction, "a share in (0, 1)", above=0, below=1)
-        if self.learning_rate is not None:
-            number("learning_rate", self.learning_rate, "None or a number above 0", above=0)
-        if self.dropout is not None:
-            number("dropout", self.dropout, "None or a probability in [0, 1)", minimum=0, below=1)
-        for name in ("early_stopping", "from_scratch", "progress"):
-            boolean(name, getattr(self, name))
-        precision_for(best_device(self.device), self.precision)
-        return seed_from(self.random_state)
 
     def _held_out(self, items: list[Any], targets: Targets, validation: Any, seed: int) -> tuple[tuple, tuple | None]:
         """Return what to train on and what to validate on, each as texts and targets."""
@@ -398,8 +342,3 @@ class FineTuned(BaseEstimator):
         tags = super().__sklearn_tags__()
         tags.input_tags.string, tags.input_tags.two_d_array = True, False
         return tags
-
-
-def shared(given: Mapping[str, Any]) -> dict[str, Any]:
-    """Return those of the arguments of an estimator that are parameters of all, for `FineTuned.__init__`."""
-    return {name: given[name] for name in signature(FineTuned).parameters}

@@ -12,9 +12,10 @@ from sklearn.base import ClassifierMixin
 from sklearn.metrics import accuracy_score, f1_score
 
 from companion.config import BertConfig
-from companion.finetuning.base import FineTuned, shared
+from companion.finetuning.base import FineTuned
 from companion.finetuning.labels import as_labels, binarise_labels, is_multilabel, label_weights, number_labels
 from companion.finetuning.losses import SequenceObjective, row_losses
+from companion.finetuning.parameters import shared
 from companion.finetuning.saved import kind_of
 from companion.finetuning.targets import Targets
 from companion.model.heads import BertForSequenceClassification

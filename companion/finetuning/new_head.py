@@ -5,15 +5,12 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any, TypeVar
 
-import numpy as np
-
 from companion.config import BertConfig
 from companion.model.checkpoints import load_weights, read_weights
 from companion.model.heads import BertWithHead
 from companion.model.names import from_transformers
 from companion.support.devices import generators_kept, seed_everything
 from companion.support.locate import locate
-from companion.support.require import integer, refuse
 
 Model = TypeVar("Model", bound=BertWithHead)
 HIGHEST_LEARNING_RATE = 3e-4
@@ -66,21 +63,3 @@ def default_learning_rate(hidden_size: int) -> float:
     et al. 2019, appendix A.3), 3e-5 to 3e-4 for smaller ones (Turc et al. 2019).
     """
     return HIGHEST_LEARNING_RATE * min(1.0, 256 / hidden_size) ** 2
-
-
-def seed_from(random_state: Any) -> int:
-    """Return an int as it is, and else a number drawn from a RandomState, or for None from NumPy's global one.
-
-    Raises
-    ------
-    ValueError
-        If it is something else.
-    """
-    from sklearn.utils import check_random_state
-
-    if random_state is None or isinstance(random_state, np.random.RandomState):
-        return int(check_random_state(random_state).randint(2**31 - 1))
-    try:
-        return integer("random_state", random_state, 0)
-    except ValueError:
-        refuse("random_state", random_state, "None, an integer of 0 or more, or a numpy.random.RandomState")

@@ -12,10 +12,11 @@ from sklearn.utils.validation import check_is_fitted
 from torch import Tensor
 
 from companion.config import BertConfig
-from companion.finetuning.base import NOT_FITTED, FineTuned, shared
+from companion.finetuning.base import NOT_FITTED, FineTuned
 from companion.finetuning.labels import checked_labels
 from companion.finetuning.losses import TokenObjective
 from companion.finetuning.metrics import entity_scores
+from companion.finetuning.parameters import shared
 from companion.finetuning.sentences import Sentence, read_sentences, read_tags, windows
 from companion.finetuning.tags import Entity, best_tags
 from companion.finetuning.targets import Targets
