@@ -175,14 +175,21 @@ def test_every_figure_has_a_caption_and_alternative_text(path: Path):
 
 
 @each_notebook
-def test_a_number_in_a_caption_stands_in_the_code_or_an_output_of_its_page(path: Path):
-    """So that a caption cannot outlive what it tells. 95% is the level of the intervals of the package."""
+def test_a_number_told_of_a_figure_stands_in_the_code_or_an_output_of_its_page(path: Path):
+    """So that captions and alternative texts cannot outlive what they tell. 95% is the level of the package's intervals."""
     cells = code_cells(path)
     texts = [cell.source.replace("_", "") for cell in cells]
     texts += [output_text(output) for cell in cells for output in cell.outputs]
     known = {"95", *(number for text in texts for number in numbers(text))}
-    captions = [picture["caption"] for cell in cells if (picture := cell.metadata.get("mystnb", {}).get("figure"))]
-    assert [one for one in captions if not numbers(ROLE.sub("", one)) <= known] == []
+    for cell in cells:
+        if shown := cell.metadata.get("mystnb", {}).get("figure"):
+            assert numbers(ROLE.sub("", shown["caption"])) <= known
+            assert numbers(cell.metadata["mystnb"]["image"]["alt"]) <= known | numbers(written_in_picture(cell))
+
+
+def written_in_picture(cell: nbformat.NotebookNode) -> str:
+    drawn = "".join(output.get("data", {}).get("image/svg+xml", "") for output in cell.outputs)
+    return " ".join(re.findall(r">([^<]+)</t(?:ext|span)>", drawn))
 
 
 def test_figure_names_are_unique():
