@@ -210,8 +210,8 @@ FAULTS = [
     Fault(
         "a piece of the predictions lost",
         "pretraining.objectives:PreTrainingObjective.sums",
-        "zip(hidden.split(rows), labels[places].split(rows), strict=True)",
-        "zip(hidden.split(rows), labels[places].split(rows)[:1], strict=False)",
+        "zip(hidden.split(piece), labels[masked].split(piece), strict=True)",
+        "zip(hidden.split(piece), labels[masked].split(piece)[:1], strict=False)",
         "objectives",
     ),
     Fault(

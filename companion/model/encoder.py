@@ -11,7 +11,7 @@ from torch.nn import functional as F
 from torch.utils.checkpoint import checkpoint
 
 from companion.config import BertConfig
-from companion.model.attention import MultiHeadAttention, padding_mask
+from companion.model.attention import Choice, MultiHeadAttention, all_tokens, padding_mask
 from companion.model.dropout import Dropout
 from companion.model.embeddings import BertEmbeddings
 from companion.model.outputs import BertModelOutput, returned
@@ -52,11 +52,15 @@ class EncoderLayer(nn.Module):
         self.dropout = Dropout(config.hidden_dropout_prob)
 
     def forward(
-        self, hidden: Tensor, mask: Tensor | None = None, output_attentions: bool = False
+        self,
+        hidden: Tensor,
+        mask: Tensor | None = None,
+        output_attentions: bool = False,
+        chosen: Choice = all_tokens,
     ) -> tuple[Tensor, Tensor | None]:
-        """Map (batch, tokens, hidden) to the same shape; see `MultiHeadAttention` for the mask and the weights."""
-        mixed, weights = self.attention(hidden, mask, output_attentions)
-        hidden = self.attention_norm(hidden + self.dropout(mixed))
+        """Map (batch, tokens, hidden) to the same shape, or to what is `chosen` of it; see `MultiHeadAttention`."""
+        mixed, weights = self.attention(hidden, mask, output_attentions, chosen)
+        hidden = self.attention_norm(chosen(hidden) + self.dropout(mixed))
         hidden = self.feed_forward_norm(hidden + self.dropout(self.feed_forward(hidden)))
         return hidden, weights
 
@@ -84,12 +88,18 @@ class Encoder(nn.Module):
         mask: Tensor | None = None,
         output_attentions: bool = False,
         output_hidden_states: bool = False,
+        chosen: Choice = all_tokens,
     ) -> BertModelOutput:
-        """Return the last state and, if asked for, all states (the input's first) and each layer's weights."""
+        """Return the last state and, if asked for, all states (the input's first) and each layer's weights.
+
+        Of the last state only what is `chosen` is computed: other tokens no longer look at it.
+        """
         states, attentions = [hidden] if output_hidden_states else [], []
+        last = len(self.layers) - 1
         for index, layer in enumerate(self.layers):
             run = partial(checkpoint, layer, **(self.checkpointing or {})) if self._saves_memory(index) else layer
-            hidden, weights = run(hidden, mask, output_attentions)  # (batch, tokens, hidden)
+            here = chosen if index == last else all_tokens
+            hidden, weights = run(hidden, mask, output_attentions, here)  # (batch, tokens, hidden)
             if output_hidden_states:
                 states.append(hidden)
             if output_attentions:
@@ -99,6 +109,11 @@ class Encoder(nn.Module):
     def _saves_memory(self, index: int) -> bool:
         wanted = self.checkpointing is not None and index % self.checkpointed_every == 0
         return wanted and self.training and torch.is_grad_enabled()
+
+
+def first_token(states: Tensor) -> Tensor:
+    """Return the vector of `[CLS]` alone, (batch, 1, hidden), out of (batch, tokens, hidden)."""
+    return states[:, :1]
 
 
 class Pooler(nn.Module):
@@ -152,6 +167,7 @@ class BertModel(PreTrained):
         output_attentions: bool | None = None,
         output_hidden_states: bool | None = None,
         return_dict: bool | None = None,
+        chosen: Choice | None = None,
     ) -> BertModelOutput:
         """Encode a batch.
 
@@ -166,10 +182,15 @@ class BertModel(PreTrained):
             Return every layer's weights and states too.
         return_dict : bool, optional
             False returns a tuple.
+        chosen : callable, optional
+            Picks the tokens whose last states are wanted, out of (batch, tokens, hidden); the rest of the last layer's
+            work, up to three quarters of it, is saved. `first_token` picks what the pooler reads; another choice leaves
+            the pooler out.
 
         Returns
         -------
         BertModelOutput
+            `last_hidden_state` has the form that `chosen` gives.
 
         Raises
         ------
@@ -178,7 +199,8 @@ class BertModel(PreTrained):
         """
         mask = None if attention_mask is None else padding_mask(attention_mask)
         hidden = self.embeddings(input_ids, token_type_ids, position_ids, inputs_embeds)  # (batch, tokens, hidden)
-        output = self.encoder(hidden, mask, bool(output_attentions), bool(output_hidden_states))
-        if self.pooler is not None:
+        asked = (bool(output_attentions), bool(output_hidden_states))
+        output = self.encoder(hidden, mask, *asked, chosen or all_tokens)
+        if self.pooler is not None and chosen in (None, first_token):
             output.pooler_output = self.pooler(output.last_hidden_state)  # (batch, hidden)
         return returned(output, return_dict)

@@ -9,7 +9,7 @@ from torch.nn import functional as F
 from companion.config import BertConfig
 from companion.model.dropout import Dropout
 from companion.model.embeddings import check_form
-from companion.model.encoder import BertModel, activation, initialise
+from companion.model.encoder import BertModel, activation, first_token, initialise
 from companion.model.outputs import BertModelOutput, HeadOutput, PreTrainingOutput, SpanOutput, returned
 from companion.model.pretrained import PreTrained, check_config
 
@@ -137,9 +137,16 @@ class BertForMaskedLM(BertWithHead):
 
 
 class BertForSequenceClassification(BertWithHead):
-    """One label, several labels or one number for a text or a pair of texts, read off the pooled `[CLS]`."""
+    """One label, several labels or one number for a text or a pair of texts, read off the pooled `[CLS]`.
+
+    Attributes
+    ----------
+    reads : callable
+        Of the class: the last states that `pooled` reads, as in `BertModel.forward`.
+    """
 
     pooler = True
+    reads = staticmethod(first_token)
 
     def add_heads(self, config: BertConfig) -> None:
         """Make one output for each label."""
@@ -164,7 +171,8 @@ class BertForSequenceClassification(BertWithHead):
         (batch,) numbers for regression; `config.problem_type` says which, or the dtype and `num_labels` if it is None.
         """
         inputs = (input_ids, attention_mask, token_type_ids, position_ids, inputs_embeds)
-        output = self.bert(*inputs, output_attentions, output_hidden_states)
+        chosen = None if output_hidden_states else self.reads
+        output = self.bert(*inputs, output_attentions, output_hidden_states, chosen=chosen)
         pooled = self.pooled(output, attention_mask)  # (batch, hidden)
         logits = self.classifier(self.dropout(pooled))  # (batch, num_labels)
         loss = None if labels is None else sequence_loss(logits, labels, self.config)
@@ -239,7 +247,8 @@ class BertForMultipleChoice(BertWithHead):
         choices = given.shape[1]
         inputs = (input_ids, attention_mask, token_type_ids, position_ids, inputs_embeds)
         rows = (None if part is None else part.flatten(0, 1) for part in inputs)  # each (batch · choices, tokens, ...)
-        output = self.bert(*rows, output_attentions, output_hidden_states)
+        chosen = None if output_hidden_states else first_token
+        output = self.bert(*rows, output_attentions, output_hidden_states, chosen=chosen)
         scores = self.classifier(self.dropout(output.pooler_output))  # (batch · choices, 1)
         logits = scores.view(-1, choices)  # (batch, choices)
         loss = None if labels is None else cross_entropy(logits, labels)

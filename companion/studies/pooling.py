@@ -11,6 +11,7 @@ from torch import Tensor
 from companion.applications.search.vectors import pool
 from companion.data.labelled import load_dataset
 from companion.finetuning.classifier import TextClassifier
+from companion.model.attention import all_tokens
 from companion.model.encoder import initialise
 from companion.model.heads import BertForSequenceClassification
 from companion.model.outputs import BertModelOutput
@@ -35,6 +36,7 @@ class MeanModel(BertForSequenceClassification):
     """A classifier on the mean of the last vectors of all tokens."""
 
     pooler = False
+    reads = staticmethod(all_tokens)
 
     def pooled(self, output: BertModelOutput, attention_mask: Tensor | None) -> Tensor:
         """Return the mean over the tokens that are not padding, (batch, hidden)."""

@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 
 from companion.config import BertConfig
-from companion.model.encoder import BertModel, EncoderLayer, FeedForward, Pooler, activation
+from companion.model.dropout import Dropout
+from companion.model.encoder import BertModel, EncoderLayer, FeedForward, Pooler, activation, first_token
 from companion.model.heads import BertForPreTraining, BertForTokenClassification
 
 
@@ -129,6 +130,45 @@ def test_the_layers_are_applied_in_order_and_all_states_are_returned(model: Bert
     torch.testing.assert_close(output.last_hidden_state, state)
     assert output.hidden_states[-1] is output.last_hidden_state
     torch.testing.assert_close(output.pooler_output, model.pooler(state))
+
+
+def every_third(states: Tensor) -> Tensor:
+    return states.flatten(0, 1)[::3]
+
+
+@pytest.mark.parametrize("chosen", [every_third, first_token])
+@pytest.mark.parametrize("saving", [False, True])
+def test_the_states_and_gradients_of_chosen_tokens_are_those_of_all(model: BertModel, chosen, saving: bool):
+    ids, mask = random_ids(3, 7), torch.ones(3, 7, dtype=torch.long)
+    mask[1, 4:] = 0
+    for part in model.modules():
+        if isinstance(part, Dropout):
+            part.p = 0.0
+    found = []
+    for few in (True, False):
+        model.train().zero_grad()
+        model.encoder.checkpointing = {"use_reentrant": False} if saving else None
+        output = model(ids, mask, chosen=chosen) if few else model(ids, mask)
+        states = output.last_hidden_state if few else chosen(output.last_hidden_state)
+        states.square().sum().backward()
+        found.append([states.detach(), *(p.grad for p in model.parameters() if p.grad is not None)])
+    assert len(found[0]) == len(found[1])
+    for few, of_all in zip(*found, strict=True):
+        torch.testing.assert_close(few, of_all, rtol=1e-4, atol=1e-5)
+
+
+def test_the_last_layer_computes_no_more_than_the_chosen_tokens(model: BertModel):
+    seen = []
+    for layer in model.encoder.layers:
+        layer.feed_forward.register_forward_hook(lambda _, inputs, __: seen.append(tuple(inputs[0].shape)))
+    model(random_ids(3, 7), chosen=first_token)
+    assert seen == [(3, 7, 24), (3, 1, 24)]
+
+
+def test_the_pooler_reads_the_first_token_alone_or_among_all(model: BertModel):
+    ids = random_ids(3, 7)
+    torch.testing.assert_close(model(ids, chosen=first_token).pooler_output, model(ids).pooler_output)
+    assert model(ids, chosen=every_third).pooler_output is None
 
 
 def test_states_and_weights_are_returned_only_if_asked_for(model: BertModel):

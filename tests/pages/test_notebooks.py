@@ -176,7 +176,7 @@ def test_every_figure_has_a_caption_and_alternative_text(path: Path):
 
 @each_notebook
 def test_a_number_told_of_a_figure_stands_in_the_code_or_an_output_of_its_page(path: Path):
-    """So that captions and alternative texts cannot outlive what they tell. 95% is the level of the package's intervals."""
+    """So that no caption and no alternative text outlives what it tells. 95% is the level of the intervals."""
     cells = code_cells(path)
     texts = [cell.source.replace("_", "") for cell in cells]
     texts += [output_text(output) for cell in cells for output in cell.outputs]
