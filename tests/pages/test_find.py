@@ -15,6 +15,7 @@ SCALING, MASKS, SPLIT = "attention/scaling", "attention/masks", "attention/heads
 POSITIONS, COST = "attention/positions", "attention/cost"
 SELF, FAMILY = "background/self_supervision", "background/family"
 WORDPIECE, EMBEDDINGS, HEADS = "model/wordpiece", "model/embeddings", "model/heads"
+WEIGHTS = "model/official_weights"
 CORPUS, MASKING, PAIRS = "pretraining/corpus", "pretraining/masking", "pretraining/next_sentence"
 OPTIMISATION, TRAIN, SCALE = "pretraining/optimisation", "pretraining/train", "pretraining/scale"
 MADE, KNOWS, ABLATIONS = "pretraining/bundled", "pretraining/knowledge", "pretraining/ablations"
@@ -62,6 +63,9 @@ QUERIES = {
     "pooler": [HEADS],
     "some weights were not initialized": [HEADS],
     "tied weights": [HEADS],
+    "safetensors": [WEIGHTS],
+    "multilingual BERT": [WEIGHTS],
+    "pickle": [WEIGHTS],
     "masked language model": [MASKING],
     "MLM": [MASKING],
     "80 10 10": [MASKING],
