@@ -104,17 +104,17 @@ def check_form(name: str, values: Tensor, form: str) -> None:
 def look_up(table: nn.Embedding, name: str, ids: Tensor) -> Tensor:
     """Return the rows of `table`, (..., hidden), that `ids`, (...), name."""
     if ids.is_floating_point() or ids.is_complex():
-        raise TypeError(f"{name} is of dtype {ids.dtype}; ids must be integers (torch.int64)")
+        wanted = "ids must be integers (torch.int64)"
+        raise TypeError(f"{name} is of dtype {ids.dtype}; {wanted}")
     if torch.compiler.is_compiling():
         return table(ids)
     try:
         return table(ids)
     except IndexError:  # raised on a CPU only
         wrong = int(ids.min()) if int(ids.min()) < 0 else int(ids.max())
-        raise ValueError(
-            f"{name} holds {wrong}, and this model knows 0 to {table.num_embeddings - 1}; use the tokenizer that "
-            "belongs to the model"
-        ) from None
+        known = f"this model knows 0 to {table.num_embeddings - 1}"
+        advice = "use the tokenizer that belongs to the model"
+        raise ValueError(f"{name} holds {wrong}, and {known}; {advice}") from None
 
 
 def sinusoidal_positions(tokens: int, hidden: int) -> Tensor:

@@ -298,10 +298,25 @@ def classifier_dropout(config: BertConfig) -> Dropout:
 
 
 def cross_entropy(logits: Tensor, labels: Tensor) -> Tensor:
-    """Mean negative log-likelihood in fp32 over the labels that are not -100; 0, not NaN, if all are."""
+    """Mean negative log-likelihood in fp32 over the labels that are not -100; 0, not NaN, if all are.
+
+    A label that is no class is a ValueError on a CPU, where noticing it costs nothing.
+    """
     logits, labels = logits.flatten(0, -2).float(), labels.flatten()  # (labels, classes), (labels,)
-    total = F.cross_entropy(logits, labels, ignore_index=IGNORED, reduction="sum")
+    try:
+        total = F.cross_entropy(logits, labels, ignore_index=IGNORED, reduction="sum")
+    except IndexError:  # raised on a CPU only
+        raise _no_class(labels, logits.shape[-1]) from None
     return total / (labels != IGNORED).sum().clamp(min=1)
+
+
+def _no_class(labels: Tensor, classes: int) -> ValueError:
+    counted = labels[labels != IGNORED]
+    wrong = int(counted.min()) if int(counted.min()) < 0 else int(counted.max())
+    return ValueError(
+        f"labels holds {wrong}, and there are {classes} classes, 0 to {classes - 1}; count from 0, set num_labels, and "
+        f"write {IGNORED} where nothing is to be learned"
+    )
 
 
 def span_loss(logits: Tensor, positions: Tensor) -> Tensor:

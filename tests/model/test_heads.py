@@ -54,6 +54,13 @@ def test_label_0_counts_like_any_other():
     torch.testing.assert_close(cross_entropy(logits, torch.tensor([0, 1])), torch.tensor(5.0000454))
 
 
+@pytest.mark.parametrize("labels", [[0, 3], [-1, 2], [-100, 7], [-100, -7]])
+def test_a_label_that_is_no_class_is_named_with_the_classes_there_are(labels: list[int]):
+    message = f"labels holds {[one for one in labels if one not in (-100, 0, 2)][0]}, and there are 3 classes, 0 to 2"
+    with pytest.raises(ValueError, match=message):
+        cross_entropy(torch.zeros(2, 3), torch.tensor(labels))
+
+
 def test_without_any_label_the_loss_is_0_with_gradient_0():
     logits = torch.randn(2, 3, 4, requires_grad=True)
     loss = cross_entropy(logits, torch.full((2, 3), -100))

@@ -21,11 +21,14 @@ OPTIMISATION, TRAIN, SCALE = "pretraining/optimisation", "pretraining/train", "p
 MADE, KNOWS, ABLATIONS = "pretraining/bundled", "pretraining/knowledge", "pretraining/ablations"
 RECIPE, SEARCH, GLOSSARY = "finetuning/recipe", "applications/search", "glossary"
 FAQ, TROUBLES = "faq", "troubleshooting"
-LOOPS = "corrections/training_loops"
+LOOPS, SHAPES = "corrections/training_loops", "corrections/shapes"
 # What is asked, and the pages that must be among the first three results (each of them).
 QUERIES = {
     "padding": [CORPUS],
     "zero_grad": [LOOPS],
+    "CUDA_LAUNCH_BLOCKING": [SHAPES],
+    "dimension out of range": [SHAPES],
+    "broadcasting": [SHAPES],
     "memory leak": [LOOPS],
     "state_dict deepcopy": [LOOPS],
     "learning rate": [OPTIMISATION],
