@@ -15,7 +15,7 @@ SCALING, MASKS, SPLIT = "attention/scaling", "attention/masks", "attention/heads
 POSITIONS, COST = "attention/positions", "attention/cost"
 SELF, FAMILY = "background/self_supervision", "background/family"
 WORDPIECE, EMBEDDINGS, HEADS = "model/wordpiece", "model/embeddings", "model/heads"
-WEIGHTS = "model/official_weights"
+WEIGHTS, INSIDE = "model/official_weights", "model/inside"
 CORPUS, MASKING, PAIRS = "pretraining/corpus", "pretraining/masking", "pretraining/next_sentence"
 OPTIMISATION, TRAIN, SCALE = "pretraining/optimisation", "pretraining/train", "pretraining/scale"
 MADE, KNOWS, ABLATIONS = "pretraining/bundled", "pretraining/knowledge", "pretraining/ablations"
@@ -68,6 +68,9 @@ QUERIES = {
     "tied weights": [HEADS],
     "safetensors": [WEIGHTS],
     "multilingual BERT": [WEIGHTS],
+    "probing": [INSIDE],
+    "logit lens": [INSIDE],
+    "attention maps": [INSIDE],
     "pickle": [WEIGHTS],
     "masked language model": [MASKING],
     "MLM": [MASKING],
