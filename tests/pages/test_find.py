@@ -14,6 +14,7 @@ ATTENTION, ENCODER, CONTEXT = "attention/by_hand", "model/encoder", "background/
 SCALING, MASKS, SPLIT = "attention/scaling", "attention/masks", "attention/heads"
 POSITIONS, COST = "attention/positions", "attention/cost"
 SELF, FAMILY = "background/self_supervision", "background/family"
+RECURRENCE = "background/recurrence"
 WORDPIECE, EMBEDDINGS, HEADS = "model/wordpiece", "model/embeddings", "model/heads"
 WEIGHTS, INSIDE = "model/official_weights", "model/inside"
 CORPUS, MASKING, PAIRS = "pretraining/corpus", "pretraining/masking", "pretraining/next_sentence"
@@ -107,6 +108,9 @@ QUERIES = {
     "loss stays at ln 2": [PAIRS],
     "static embeddings": [CONTEXT],
     "polysemy": [CONTEXT],
+    "LSTM": [RECURRENCE],
+    "recurrent neural network": [RECURRENCE],
+    "Mamba": [RECURRENCE],
     "self-supervised": [SELF],
     "RoBERTa": [FAMILY],
     "which checkpoint": [FAMILY],
