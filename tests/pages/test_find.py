@@ -23,6 +23,7 @@ MADE, KNOWS, ABLATIONS = "pretraining/bundled", "pretraining/knowledge", "pretra
 RECIPE, SEARCH, GLOSSARY = "finetuning/recipe", "applications/search", "glossary"
 FAQ, TROUBLES = "faq", "troubleshooting"
 LOOPS, SHAPES = "corrections/training_loops", "corrections/shapes"
+MASKS_AND_PAIRS = "corrections/masking_and_nsp"
 # What is asked, and the pages that must be among the first three results (each of them).
 QUERIES = {
     "padding": [CORPUS],
@@ -30,6 +31,9 @@ QUERIES = {
     "CUDA_LAUNCH_BLOCKING": [SHAPES],
     "dimension out of range": [SHAPES],
     "broadcasting": [SHAPES],
+    "doc_stride": [MASKS_AND_PAIRS],
+    "static masking": [MASKS_AND_PAIRS],
+    "81/10/9": [MASKS_AND_PAIRS],
     "memory leak": [LOOPS],
     "state_dict deepcopy": [LOOPS],
     "learning rate": [OPTIMISATION],
