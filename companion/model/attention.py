@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 
 import torch
 from torch import Tensor, nn
@@ -91,14 +90,6 @@ def causal_mask(tokens: int) -> Tensor:
     return torch.ones(tokens, tokens, dtype=torch.bool).tril()  # (tokens, tokens)
 
 
-Choice = Callable[[Tensor], Tensor]  # picks vectors out of (batch, tokens, hidden), the same ones in every call
-
-
-def all_tokens(states: Tensor) -> Tensor:
-    """Return (batch, tokens, hidden) as it is: the choice of a layer whose every vector is wanted."""
-    return states
-
-
 class MultiHeadAttention(nn.Module):
     """Self-attention in several heads, each of `hidden / heads` dimensions (Vaswani et al. 2017, section 3.2.2)."""
 
@@ -112,11 +103,7 @@ class MultiHeadAttention(nn.Module):
         self.weights_dropout = Dropout(config.attention_probs_dropout_prob)
 
     def forward(
-        self,
-        hidden: Tensor,
-        mask: Tensor | None = None,
-        output_attentions: bool = False,
-        chosen: Choice = all_tokens,
+        self, hidden: Tensor, mask: Tensor | None = None, output_attentions: bool = False
     ) -> tuple[Tensor, Tensor | None]:
         """Return the mixed vectors, and the weights if they are asked for.
 
@@ -126,12 +113,10 @@ class MultiHeadAttention(nn.Module):
         mask : Tensor, bool, broadcastable to (batch, heads, tokens, tokens), optional
         output_attentions : bool
             Compute by hand and return the weights.
-        chosen : callable
-            Picks the tokens whose mixed vectors are wanted; the others are looked at and not computed to the end.
 
         Returns
         -------
-        Tensor, float, (batch, tokens, hidden), or of the form that `chosen` gives
+        Tensor, float, (batch, tokens, hidden)
         Tensor, float, (batch, heads, tokens, tokens), or None
         """
         # each (batch, heads, tokens, head_dim)
@@ -143,7 +128,7 @@ class MultiHeadAttention(nn.Module):
         else:
             context = F.scaled_dot_product_attention(query, key, value, attn_mask=mask, dropout_p=dropout_p)
         context = context.transpose(1, 2).flatten(2)  # (batch, tokens, hidden)
-        return self.output(chosen(context)), weights if output_attentions else None
+        return self.output(context), weights if output_attentions else None
 
     def _split(self, vectors: Tensor) -> Tensor:
         cut = vectors.unflatten(2, (self.num_heads, -1))  # (batch, tokens, heads, head_dim)

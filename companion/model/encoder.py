@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import partial
 from typing import Any
 
@@ -11,7 +12,7 @@ from torch.nn import functional as F
 from torch.utils.checkpoint import checkpoint
 
 from companion.config import BertConfig
-from companion.model.attention import Choice, MultiHeadAttention, all_tokens, padding_mask
+from companion.model.attention import MultiHeadAttention, padding_mask
 from companion.model.dropout import Dropout
 from companion.model.embeddings import BertEmbeddings
 from companion.model.outputs import BertModelOutput, returned
@@ -40,6 +41,19 @@ class FeedForward(nn.Module):
         return self.contract(activation(self.act, inner))  # (batch, tokens, hidden)
 
 
+Choice = Callable[[Tensor], Tensor]  # picks vectors out of (batch, tokens, hidden), the same ones in every call
+
+
+def all_tokens(states: Tensor) -> Tensor:
+    """Return (batch, tokens, hidden) as it is: the choice where every vector is wanted."""
+    return states
+
+
+def first_token(states: Tensor) -> Tensor:
+    """Return the vector of `[CLS]` alone, (batch, 1, hidden), out of (batch, tokens, hidden)."""
+    return states[:, :1]
+
+
 class EncoderLayer(nn.Module):
     """Attention, then feed-forward; after each: dropout, add the input, LayerNorm (post-LN, as published)."""
 
@@ -58,9 +72,12 @@ class EncoderLayer(nn.Module):
         output_attentions: bool = False,
         chosen: Choice = all_tokens,
     ) -> tuple[Tensor, Tensor | None]:
-        """Map (batch, tokens, hidden) to the same shape, or to what is `chosen` of it; see `MultiHeadAttention`."""
-        mixed, weights = self.attention(hidden, mask, output_attentions, chosen)
-        hidden = self.attention_norm(chosen(hidden) + self.dropout(mixed))
+        """Map (batch, tokens, hidden) to the same shape, or go on after attention with the vectors that are `chosen`.
+
+        See `MultiHeadAttention` for the mask and the weights.
+        """
+        mixed, weights = self.attention(hidden, mask, output_attentions)
+        hidden = self.attention_norm(chosen(hidden + self.dropout(mixed)))
         hidden = self.feed_forward_norm(hidden + self.dropout(self.feed_forward(hidden)))
         return hidden, weights
 
@@ -92,28 +109,25 @@ class Encoder(nn.Module):
     ) -> BertModelOutput:
         """Return the last state and, if asked for, all states (the input's first) and each layer's weights.
 
-        Of the last state only what is `chosen` is computed: other tokens no longer look at it.
+        Of the last state only what is `chosen` is computed, as no layer looks at the rest; a layer of a class of yours
+        computes it all.
         """
         states, attentions = [hidden] if output_hidden_states else [], []
-        last = len(self.layers) - 1
+        last, can_choose = len(self.layers) - 1, type(self.layers[-1]) is EncoderLayer
         for index, layer in enumerate(self.layers):
             run = partial(checkpoint, layer, **(self.checkpointing or {})) if self._saves_memory(index) else layer
-            here = chosen if index == last else all_tokens
-            hidden, weights = run(hidden, mask, output_attentions, here)  # (batch, tokens, hidden)
+            choice = (chosen,) if can_choose and index == last else ()
+            hidden, weights = run(hidden, mask, output_attentions, *choice)  # (batch, tokens, hidden)
             if output_hidden_states:
                 states.append(hidden)
             if output_attentions:
                 attentions.append(weights)
+        hidden = hidden if can_choose else chosen(hidden)
         return BertModelOutput(hidden, None, tuple(states) or None, tuple(attentions) or None)
 
     def _saves_memory(self, index: int) -> bool:
         wanted = self.checkpointing is not None and index % self.checkpointed_every == 0
         return wanted and self.training and torch.is_grad_enabled()
-
-
-def first_token(states: Tensor) -> Tensor:
-    """Return the vector of `[CLS]` alone, (batch, 1, hidden), out of (batch, tokens, hidden)."""
-    return states[:, :1]
 
 
 class Pooler(nn.Module):
@@ -183,9 +197,9 @@ class BertModel(PreTrained):
         return_dict : bool, optional
             False returns a tuple.
         chosen : callable, optional
-            Picks the tokens whose last states are wanted, out of (batch, tokens, hidden); the rest of the last layer's
-            work, up to three quarters of it, is saved. `first_token` picks what the pooler reads; another choice leaves
-            the pooler out.
+            Picks the tokens whose last states are wanted, out of (batch, tokens, hidden): the last layer then computes
+            its feed-forward network, two thirds of its work, for them alone. `first_token` picks what the pooler reads;
+            another choice leaves the pooler out.
 
         Returns
         -------

@@ -18,9 +18,9 @@ ROWS_ON_CPU = 128  # predictions at a time: fp32 logits of all at once are new m
 class PreTrainingObjective:
     """Masked language modelling and next-sentence prediction, added (Devlin et al. 2019, appendix A.2).
 
-    Nothing is computed that no loss reads: the last layer, once its attention has mixed the tokens, and the vocabulary
-    projection, the largest product of a small model, go on with the masked tokens and `[CLS]` alone, about one in
-    six. On a CPU the projection goes by pieces of 128 tokens.
+    Little is computed that no loss reads: the feed-forward network of the last layer, and the vocabulary projection,
+    the largest product of a small model, see the masked tokens and `[CLS]` alone, about one in six. On a CPU the
+    projection goes by pieces of 128 tokens.
 
     Parameters
     ----------

@@ -162,7 +162,7 @@ def tokens_per_row(batch: Batch) -> torch.Tensor:
 def model_flops(config: BertConfig, batch: Batch) -> int:
     """Return the floating-point operations that a training step on `batch` needs, whoever takes it.
 
-    Padding is not needed and not counted, nor is the language-model head where nothing is masked; see
+    Padding is not needed and not counted, nor is what no loss reads; see
     `companion.studies.costs.forward_flops`.
     """
     masked = int((batch["labels"] != IGNORED).sum())

@@ -48,8 +48,8 @@ def forward_flops(
     The sum of: 2·N for every token, N the entries of the encoder's matrices; 4·h·n for every token and layer, of the
     two products of attention in a row of n tokens (h wide, all heads together); 2·(h² + h·vocabulary) for every masked
     token, of the language-model head; and 2·(h² + 2·h) for every row, of the pooler and the next-sentence head. Kaplan
-    et al. (2020), section 2.1, count the encoder in this way. What no loss reads is not counted: in the last layer,
-    tokens that are neither masked nor the `[CLS]` of a pair give queries, keys and values only.
+    et al. (2020), section 2.1, count the encoder in this way. The feed-forward network of the last layer counts for
+    the tokens that a loss reads: the masked ones and, in pairs, `[CLS]`.
 
     Parameters
     ----------
@@ -63,7 +63,7 @@ def forward_flops(
     """
     h, layers = config.hidden_size, config.num_hidden_layers
     unread = sum(lengths) - masked - (len(lengths) if next_sentence else 0)
-    encoder = 2 * layers * layer_entries(config) * sum(lengths) - 2 * (layer_entries(config) - 3 * h * h) * unread
+    encoder = 2 * layers * layer_entries(config) * sum(lengths) - 2 * (2 * h * config.intermediate_size) * unread
     attention = 4 * h * layers * sum(length * length for length in lengths)
     words = 2 * (h * h + h * config.vocab_size) * masked
     sentences = 2 * (h * h + 2 * h) * len(lengths) if next_sentence else 0
@@ -115,9 +115,8 @@ def activation_memory(
     For every token and layer, in units of h: the layer's input, queries, keys, values, what attention returns, the
     inputs of both LayerNorms and the output of the first are 8; then 2·f around GELU, the attention weights (heads ·
     tokens), and mean and deviation of both LayerNorms. Korthikanti et al. (2022), section 4.1, count the same in two
-    bytes, and dropout's masks with it. The last layer keeps all this for the tokens that a loss reads, masked ones and
-    the `[CLS]` of pairs; of the others its input, queries, keys, values and weights. The head adds the logits, the
-    vocabulary for every masked token.
+    bytes, and dropout's masks with it. What follows attention in the last layer is kept for the tokens that a loss
+    reads, masked ones and the `[CLS]` of pairs. The head adds the logits, the vocabulary for every masked token.
 
     Parameters
     ----------
@@ -141,7 +140,7 @@ def activation_memory(
     _check_row(config, tokens, masking)
     h, f, layers = config.hidden_size, config.intermediate_size, config.num_hidden_layers
     weights = config.num_attention_heads * (1 if fused_attention else tokens)
-    seen, read = 4 * h + weights, 4 * h + 2 * f + 4  # up to the mixing of the tokens, and from there on
+    seen, read = 5 * h + weights, 3 * h + 2 * f + 4  # of attention, and from its LayerNorm on
     body = layers * seen + (layers - 1) * read + h + 2  # and the LayerNorm of the embeddings
     words = masking * (read + 4 * h + config.vocab_size + 2)
     sentences = read + 2 * h + 2 if next_sentence else 0

@@ -11,8 +11,7 @@ from torch import Tensor
 from companion.applications.search.vectors import pool
 from companion.data.labelled import load_dataset
 from companion.finetuning.classifier import TextClassifier
-from companion.model.attention import all_tokens
-from companion.model.encoder import initialise
+from companion.model.encoder import all_tokens, initialise
 from companion.model.heads import BertForSequenceClassification
 from companion.model.outputs import BertModelOutput
 from companion.studies.tasks import TASKS, bench_command, data_checksum, weights_checksum

@@ -165,6 +165,18 @@ def test_the_last_layer_computes_no_more_than_the_chosen_tokens(model: BertModel
     assert seen == [(3, 7, 24), (3, 1, 24)]
 
 
+def test_a_layer_of_another_class_computes_all_and_the_choice_is_made_after_it(model: BertModel):
+    class Layer(EncoderLayer):
+        def forward(self, hidden, mask=None, output_attentions=False):
+            return super().forward(hidden, mask, output_attentions)
+
+    ids = random_ids(3, 7)
+    expected = model(ids, chosen=first_token)
+    for layer in model.encoder.layers:
+        layer.__class__ = Layer
+    torch.testing.assert_close(model(ids, chosen=first_token).pooler_output, expected.pooler_output)
+
+
 def test_the_pooler_reads_the_first_token_alone_or_among_all(model: BertModel):
     ids = random_ids(3, 7)
     torch.testing.assert_close(model(ids, chosen=first_token).pooler_output, model(ids).pooler_output)

@@ -204,7 +204,7 @@ def test_flops_count_neither_padding_nor_tokens_that_are_not_masked():
     labels[0, 1] = 7
     mask = torch.arange(16)[None, :] < torch.tensor([[10], [4]])
     batch = {"input_ids": torch.ones(2, 16), "labels": labels, "attention_mask": mask.long()}
-    encoder = 14 * 3 * 2 * (4 * 2 * 2 + 2 * 2 * 5) - 11 * 2 * (2 * 2 + 2 * 2 * 5)  # of 14 tokens, 3 are read
+    encoder = 14 * 3 * 2 * (4 * 2 * 2 + 2 * 2 * 5) - 11 * 2 * (2 * 2 * 5)  # of 14 tokens, 3 are read
     attention = 3 * 4 * 2 * (10 * 10 + 4 * 4)
     head = 1 * 2 * (2 * 2 + 2 * 60)
     sentence = 2 * 2 * (2 * 2 + 2 * 2)

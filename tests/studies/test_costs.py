@@ -62,12 +62,12 @@ def counted(model: nn.Module, batch: dict[str, Tensor], backward: bool) -> int:
 
 def test_the_flops_of_a_toy_by_hand():
     assert layer_entries(TOY) == 4 * 16 + 2 * 32 == 128
-    encoder = 2 * 128 * (3 + 2) - 2 * (128 - 48) * 2  # five tokens; two give but queries, keys and values
+    encoder = 2 * 128 * (3 + 2) - 2 * 64 * 2  # five tokens, of which no loss reads two
     attention = 4 * 4 * (9 + 4)  # rows of three and of two
     words, sentences = 2 * (16 + 40), 2 * 2 * (16 + 8)  # one masked token, two rows
-    assert forward_flops(TOY, [3, 2], masked=1) == encoder + attention + words + sentences == 1376
-    assert forward_flops(TOY, [3, 2], masked=1, next_sentence=False) == 1376 - 96 - 2 * (128 - 48) * 2
-    assert training_flops(TOY, [3, 2], masked=1) == 3 * 1376
+    assert forward_flops(TOY, [3, 2], masked=1) == encoder + attention + words + sentences == 1440
+    assert forward_flops(TOY, [3, 2], masked=1, next_sentence=False) == 1440 - 96 - 2 * 64 * 2
+    assert training_flops(TOY, [3, 2], masked=1) == 3 * 1440
 
 
 def test_the_flops_of_a_token_are_those_of_a_full_row_divided():
