@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from companion.data.catalogue import Card
     from companion.finetuning.base import FineTuned
 
-PARAMETERS = "learning_rate batch_size max_length dropout weight_decay from_scratch precision device progress".split()
+PARAMETERS = "learning_rate batch_size max_length truncation dropout weight_decay from_scratch precision device progress".split()
 Parts = dict[str, tuple[list[Any], list[Any]]]  # split -> texts and labels
 Data = Annotated[
     str,
@@ -56,6 +56,9 @@ def finetune(
     learning_rate: LearningRate = None,
     batch_size: Annotated[int, typer.Option(help="Texts per step.")] = 32,
     max_length: Annotated[int | None, typer.Option(help="Tokens of a text; 128, or 384 to find answers.")] = None,
+    truncation: Annotated[
+        str | None, typer.Option(help="What is read of longer texts: head (default), tail, head+tail or windows.")
+    ] = None,
     dropout: Annotated[float | None, typer.Option(help="While training; the checkpoint's by default.")] = None,
     weight_decay: Annotated[float, typer.Option(help="Pull of the weights towards 0.")] = 0.01,
     from_scratch: Annotated[bool, typer.Option("--from-scratch", help="Start from random weights.")] = False,
@@ -163,6 +166,8 @@ def new_estimator(options: Mapping[str, Any], card: Card | None, labels: Sequenc
     parameters |= {"epochs": epochs, "random_state": options["seed"]}
     known = {"tags": TokenTagger, "spans": QuestionAnswerer}
     kind = known.get(card.kind if card else "", TextRegressor if is_regression else TextClassifier)
+    if "truncation" in parameters and kind in known.values():
+        raise ValueError("--truncation is for labels of whole texts; these are read in windows, and never truncated")
     return kind(options["model"], **parameters)
 
 

@@ -12,13 +12,12 @@ from sklearn.base import ClassifierMixin
 from sklearn.metrics import accuracy_score, f1_score
 
 from companion.config import BertConfig
-from companion.finetuning.base import FineTuned
 from companion.finetuning.labels import as_labels, binarise_labels, is_multilabel, label_weights, number_labels
 from companion.finetuning.losses import SequenceObjective, row_losses
 from companion.finetuning.parameters import shared
 from companion.finetuning.saved import kind_of
+from companion.finetuning.sequences import SequenceEstimator
 from companion.finetuning.targets import Targets
-from companion.model.heads import BertForSequenceClassification
 from companion.support.containers import as_list
 from companion.training.batching import Rows
 from companion.training.objective import Objective
@@ -26,7 +25,7 @@ from companion.training.objective import Objective
 SINGLE, MULTI = "single_label_classification", "multi_label_classification"
 
 
-class TextClassifier(ClassifierMixin, FineTuned):
+class TextClassifier(ClassifierMixin, SequenceEstimator):
     """Fine-tune a pre-trained BERT to put texts, or pairs of texts, into classes (Devlin et al. 2019, section 4.1).
 
     Parameters
@@ -41,7 +40,14 @@ class TextClassifier(ClassifierMixin, FineTuned):
     batch_size : int
         Texts per step, over all processes together where several train; also the texts that are predicted together.
     max_length : int
-        Tokens of a text or pair, special tokens included; longer ones are truncated, with a warning.
+        Tokens of a text or pair that are read at once, special tokens included.
+    truncation : {"head", "tail", "head+tail", "windows"}
+        What is read of longer ones: the first `max_length` tokens, the last, or a quarter from the start and the rest
+        from the end, each with a warning that says how many were truncated; or all, in windows that overlap. In
+        training every window has the label of its text and, divided by their number, its weight; predictions are the
+        mean of the windows' logits.
+    stride : int, optional
+        Tokens that two windows share; None means a quarter of `max_length`, or an eighth for pairs.
     warmup_share : float
         Share of the steps over which the learning rate rises.
     weight_decay : float
@@ -120,7 +126,6 @@ class TextClassifier(ClassifierMixin, FineTuned):
     ['good', 'bad']
     """
 
-    MODEL = BertForSequenceClassification
     KINDS = (SINGLE, MULTI)
 
     def __init__(
@@ -131,6 +136,8 @@ class TextClassifier(ClassifierMixin, FineTuned):
         learning_rate: float | None = None,
         batch_size: int = 32,
         max_length: int = 128,
+        truncation: str = "head",
+        stride: int | None = None,
         warmup_share: float = 0.1,
         weight_decay: float = 0.01,
         dropout: float | None = None,
@@ -144,7 +151,7 @@ class TextClassifier(ClassifierMixin, FineTuned):
         from_scratch: bool = False,
         progress: bool = False,
     ) -> None:
-        super().__init__(**shared(locals()))
+        super().__init__(truncation=truncation, stride=stride, **shared(locals()))
         self.class_weight = class_weight
 
     def predict(self, X: Any) -> np.ndarray:  # noqa: N803

@@ -12,10 +12,10 @@ from sklearn.base import RegressorMixin
 from torch import Tensor, nn
 
 from companion.config import BertConfig
-from companion.finetuning.base import FineTuned
 from companion.finetuning.labels import as_labels
 from companion.finetuning.losses import SequenceObjective
 from companion.finetuning.metrics import pearson, spearman
+from companion.finetuning.sequences import SequenceEstimator
 from companion.finetuning.targets import Targets
 from companion.model.heads import BertForSequenceClassification
 from companion.support.require import shortened
@@ -26,7 +26,7 @@ Numbers = Iterable[float]
 REGRESSION = "regression"
 
 
-class TextRegressor(RegressorMixin, FineTuned):
+class TextRegressor(RegressorMixin, SequenceEstimator):
     """Fine-tune a pre-trained BERT to give texts, or pairs of texts, a number, such as how alike two sentences are.
 
     The numbers are brought to mean 0 and standard deviation 1 for training, so that one learning rate serves every
@@ -55,7 +55,6 @@ class TextRegressor(RegressorMixin, FineTuned):
     True
     """
 
-    MODEL = BertForSequenceClassification
     KINDS = (REGRESSION,)
 
     def predict(self, X: Any) -> np.ndarray:  # noqa: N803

@@ -9,18 +9,78 @@ from typing import Any
 from companion.support.containers import as_list, is_missing
 from companion.support.require import shortened
 from companion.text.tokenizer import Tokenizer
+from companion.text.windows import shorten_longest
 from companion.training.batching import Rows
 
 Texts = Iterable[str] | Iterable[tuple[str, str]]
 Item = str | tuple[str, str]
+TRUNCATIONS = ("head", "tail", "head+tail", "windows")
+HEAD_SHARE = 4  # "head+tail" keeps a quarter from the start: 128 of 510 tokens (Sun et al. 2019, section 5.3)
 
 
-def encode_texts(tokenizer: Tokenizer, texts: Texts, max_length: int = 128) -> Rows:
-    """Return `input_ids` and `token_type_ids` of every text or pair, at most `max_length`, for `GroupedBatches`."""
+def encode_texts(
+    tokenizer: Tokenizer, texts: Texts, max_length: int = 128, truncation: str = "head", stride: int | None = None
+) -> Rows:
+    """Return `input_ids` and `token_type_ids` of every text or pair, at most `max_length`, for `GroupedBatches`.
+
+    Parameters
+    ----------
+    tokenizer : Tokenizer
+    texts : iterable of str, or of (str, str)
+    max_length : int
+        Tokens of a row, special tokens included. Of a pair, the longer text is shortened first.
+    truncation : {"head", "tail", "head+tail", "windows"}
+        What is kept of a longer text: its first tokens, its last, a quarter from the start and the rest from the end,
+        or all of it, in several rows that overlap.
+    stride : int, optional
+        Tokens that two windows share; None means a quarter of `max_length`, or an eighth for pairs.
+
+    Returns
+    -------
+    dict
+        With "windows" also `sample`, (rows,): the index of the text of each row.
+    """
     items = read_texts("texts", texts)
-    first, second = (items, None) if isinstance(items[0], str) else map(list, zip(*items, strict=True))
-    rows = tokenizer(first, second, max_length=max_length, padding=False, return_tensors=False)
-    return {name: rows[name] for name in ("input_ids", "token_type_ids")}
+    first, second = _parts(items)
+    if truncation in ("tail", "head+tail"):
+        return _without_middle(tokenizer, first, second, max_length, tail_only=truncation == "tail")
+    options: dict[str, Any] = {"max_length": max_length, "padding": False, "return_tensors": False}
+    if truncation == "windows":
+        options["stride"] = max_length // (4 if second is None else 8) if stride is None else stride
+    rows = tokenizer(first, second, return_overflow=truncation == "windows", **options)
+    columns = {name: rows[name] for name in ("input_ids", "token_type_ids")}
+    return columns | ({"sample": rows["overflow_to_sample"]} if truncation == "windows" else {})
+
+
+def _parts(items: list[Any]) -> tuple[list[str], list[str] | None]:
+    """Return the texts or, of pairs, the first and the second ones."""
+    return (items, None) if isinstance(items[0], str) else ([a for a, _ in items], [b for _, b in items])
+
+
+def _without_middle(
+    tokenizer: Tokenizer, first: list[str], second: list[str] | None, max_length: int, tail_only: bool
+) -> Rows:
+    """Return the rows of texts of which the last tokens are kept, and unless `tail_only` some of the first."""
+    texts = tokenizer.encode_batch(first)
+    pairs = [None] * len(texts) if second is None else tokenizer.encode_batch(second)
+    rows: dict[str, list[list[int]]] = {"input_ids": [], "token_type_ids": []}
+    for parts in ([one] if other is None else [one, other] for one, other in zip(texts, pairs, strict=True)):
+        ids, segments = [tokenizer.cls_id], [0]
+        for segment, (part, room) in enumerate(zip(parts, _rooms(parts, max_length - 1 - len(parts)), strict=True)):
+            head = 0 if tail_only or len(part) <= room else room // HEAD_SHARE
+            kept = [*part[:head], *part[len(part) - (room - head) :], tokenizer.sep_id]
+            ids, segments = ids + kept, segments + [segment] * len(kept)
+        rows["input_ids"].append(ids)
+        rows["token_type_ids"].append(segments)
+    return rows
+
+
+def _rooms(parts: list[list[int]], room: int) -> tuple[int, ...]:
+    """Return how many tokens of each text are kept."""
+    lengths = tuple(map(len, parts))
+    if sum(lengths) <= room:
+        return lengths
+    return shorten_longest(*lengths, room) if len(lengths) == 2 else (room,)
 
 
 def read_texts(name: str, texts: Any) -> list[Item]:
@@ -62,8 +122,10 @@ def one_column(values: Any) -> Any:
     return values
 
 
-def warn_of_truncation(tokenizer: Tokenizer, items: Sequence[Item], rows: Rows, max_length: int) -> None:
-    """Warn once if texts are longer than `max_length`, with their number.
+def warn_of_truncation(
+    tokenizer: Tokenizer, items: Sequence[Item], rows: Rows, max_length: int, cure: str = ""
+) -> None:
+    """Warn once if texts are longer than `max_length`, with their number and, at the end, what reads all of them.
 
     Only rows of exactly that length are looked at again.
     """
@@ -71,7 +133,8 @@ def warn_of_truncation(tokenizer: Tokenizer, items: Sequence[Item], rows: Rows, 
     if count := sum(_length(tokenizer, items[index]) > max_length for index in full):
         what = "texts are" if count > 1 else "text is"
         warnings.warn(
-            f"{count:,} of {len(items):,} {what} longer than max_length={max_length} tokens; the rest is not read",
+            f"{count:,} of {len(items):,} {what} longer than max_length={max_length} tokens; "
+            f"the rest is not read{cure}",
             stacklevel=4,
         )
 

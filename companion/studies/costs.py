@@ -63,7 +63,8 @@ def forward_flops(
     """
     h, layers = config.hidden_size, config.num_hidden_layers
     unread = sum(lengths) - masked - (len(lengths) if next_sentence else 0)
-    encoder = 2 * layers * layer_entries(config) * sum(lengths) - 2 * (2 * h * config.intermediate_size) * unread
+    encoder = 2 * layers * layer_entries(config) * sum(lengths)
+    encoder -= 4 * h * config.intermediate_size * unread
     attention = 4 * h * layers * sum(length * length for length in lengths)
     words = 2 * (h * h + h * config.vocab_size) * masked
     sentences = 2 * (h * h + 2 * h) * len(lengths) if next_sentence else 0

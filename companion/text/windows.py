@@ -91,7 +91,7 @@ class Cutter:
                 f"and truncation=False; pass another truncation ({', '.join(map(repr, TRUNCATIONS[:-1]))})"
             )
         if self.truncation == "longest_first":
-            return _shorten_longest(text, pair, room)
+            return shorten_longest(text, pair, room)
         left = room - (pair if self.truncation == "only_first" else text)
         if left < 1:
             raise ValueError(
@@ -115,7 +115,7 @@ class Cutter:
         return [slice(start, min(start + size, length)) for start in starts]
 
 
-def _shorten_longest(text: int, pair: int, room: int) -> tuple[int, int]:
+def shorten_longest(text: int, pair: int, room: int) -> tuple[int, int]:
     """Return the lengths after taking tokens from the longer text until both fit, or are equal, and then from both.
 
     Where `room` is odd, the longer text keeps one token more; the pair does, where both were of one length.

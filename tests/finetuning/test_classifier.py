@@ -221,7 +221,7 @@ def test_fit_changes_no_parameter_and_replaces_what_was_fitted(tiny: Path):
 
 def test_search_cross_validation_and_pipelines_take_it(tiny: Path):
     texts, labels = keyword_texts(24)
-    search = GridSearchCV(quick(tiny), {"learning_rate": [1e-9, 3e-3], "epochs": [8]}, cv=2).fit(texts, labels)
+    search = GridSearchCV(quick(tiny), {"learning_rate": [1e-9, 3e-3], "epochs": [16]}, cv=2).fit(texts, labels)
     assert search.best_params_["learning_rate"] == 3e-3
     assert cross_val_score(quick(tiny), texts, labels, cv=3, scoring="roc_auc", error_score="raise").shape == (3,)
     lower = FunctionTransformer(lambda texts: [text.lower() for text in texts])
