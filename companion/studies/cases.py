@@ -166,4 +166,4 @@ def model_flops(config: BertConfig, batch: Batch) -> int:
     `companion.studies.costs.forward_flops`.
     """
     masked = int((batch["labels"] != IGNORED).sum())
-    return training_flops(config, tokens_per_row(batch).tolist(), masked)
+    return training_flops(config, tokens_per_row(batch).tolist(), masked, every_token=False)

@@ -42,14 +42,16 @@ def forward_flops(
     lengths: Sequence[int],
     masked: int,
     next_sentence: bool = True,
+    *,
+    every_token: bool = True,
 ) -> int:
     """Return the FLOPs of the matrix products in one forward pass of pre-training.
 
     The sum of: 2·N for every token, N the entries of the encoder's matrices; 4·h·n for every token and layer, of the
     two products of attention in a row of n tokens (h wide, all heads together); 2·(h² + h·vocabulary) for every masked
     token, of the language-model head; and 2·(h² + 2·h) for every row, of the pooler and the next-sentence head. Kaplan
-    et al. (2020), section 2.1, count the encoder in this way. The feed-forward network of the last layer counts for
-    the tokens that a loss reads: the masked ones and, in pairs, `[CLS]`.
+    et al. (2020), section 2.1, count the encoder in this way. This package computes less, as no loss reads it: see
+    `every_token`.
 
     Parameters
     ----------
@@ -60,26 +62,39 @@ def forward_flops(
         Tokens to be predicted, in all rows together.
     next_sentence : bool
         Whether the rows are pairs, so that pooler and next-sentence head are used.
+    every_token : bool
+        Whether the feed-forward network of the last layer is computed for every token, as most implementations do, or
+        as `companion.pretraining.objectives` does for those that a loss reads: the masked ones and, in pairs, `[CLS]`.
     """
     h, layers = config.hidden_size, config.num_hidden_layers
-    unread = sum(lengths) - masked - (len(lengths) if next_sentence else 0)
     encoder = 2 * layers * layer_entries(config) * sum(lengths)
-    encoder -= 4 * h * config.intermediate_size * unread
+    if not every_token:
+        unread = sum(lengths) - masked - (len(lengths) if next_sentence else 0)
+        encoder -= 4 * h * config.intermediate_size * unread
     attention = 4 * h * layers * sum(length * length for length in lengths)
     words = 2 * (h * h + h * config.vocab_size) * masked
     sentences = 2 * (h * h + 2 * h) * len(lengths) if next_sentence else 0
     return encoder + attention + words + sentences
 
 
-def training_flops(config: BertConfig, lengths: Sequence[int], masked: int, next_sentence: bool = True) -> int:
+def training_flops(
+    config: BertConfig, lengths: Sequence[int], masked: int, next_sentence: bool = True, *, every_token: bool = True
+) -> int:
     """Return the FLOPs of a training step, forward and backward; the arguments are those of `forward_flops`."""
-    return (1 + BACKWARD) * forward_flops(config, lengths, masked, next_sentence)
+    return (1 + BACKWARD) * forward_flops(config, lengths, masked, next_sentence, every_token=every_token)
 
 
 def training_flops_per_token(
-    config: BertConfig, tokens: int, masking: float = 0.15, next_sentence: bool = True
+    config: BertConfig,
+    tokens: int,
+    masking: float = 0.15,
+    next_sentence: bool = True,
+    *,
+    every_token: bool = True,
 ) -> float:
     """Return the FLOPs of training for each token, in full rows of `tokens` of which a share `masking` is masked.
+
+    The other arguments are those of `forward_flops`.
 
     Raises
     ------
@@ -87,8 +102,9 @@ def training_flops_per_token(
         If `tokens` or `masking` is out of range.
     """
     _check_row(config, tokens, masking)
-    per_masked = training_flops(config, [], 1, next_sentence=False)
-    return training_flops(config, [tokens], 0, next_sentence) / tokens + masking * per_masked
+    per_masked = training_flops(config, [], 1, next_sentence=False, every_token=every_token)
+    per_row = training_flops(config, [tokens], 0, next_sentence, every_token=every_token)
+    return per_row / tokens + masking * per_masked
 
 
 def state_memory(config: BertConfig) -> dict[str, int]:

@@ -65,9 +65,10 @@ def test_the_flops_of_a_toy_by_hand():
     encoder = 2 * 128 * (3 + 2) - 2 * 64 * 2  # five tokens, of which no loss reads two
     attention = 4 * 4 * (9 + 4)  # rows of three and of two
     words, sentences = 2 * (16 + 40), 2 * 2 * (16 + 8)  # one masked token, two rows
-    assert forward_flops(TOY, [3, 2], masked=1) == encoder + attention + words + sentences == 1440
-    assert forward_flops(TOY, [3, 2], masked=1, next_sentence=False) == 1440 - 96 - 2 * 64 * 2
-    assert training_flops(TOY, [3, 2], masked=1) == 3 * 1440
+    assert forward_flops(TOY, [3, 2], masked=1, every_token=False) == encoder + attention + words + sentences == 1440
+    assert forward_flops(TOY, [3, 2], masked=1, next_sentence=False, every_token=False) == 1440 - 96 - 2 * 64 * 2
+    assert training_flops(TOY, [3, 2], masked=1, every_token=False) == 3 * 1440
+    assert forward_flops(TOY, [3, 2], masked=1) == 1440 + 2 * 64 * 2
 
 
 def test_the_flops_of_a_token_are_those_of_a_full_row_divided():
@@ -78,8 +79,7 @@ def test_the_flops_of_a_token_are_those_of_a_full_row_divided():
 def test_six_times_the_parameters_is_the_encoder_of_bert_base():
     base = BertConfig()
     assert 12 * layer_entries(base) == 84_934_656
-    rest = training_flops_per_token(base, 128, masking=1.0, next_sentence=False) - 6 * 84_934_656
-    rest -= 6 * (768**2 + 768 * 30_522)  # the language-model head
+    rest = training_flops_per_token(base, 128, masking=0.0, next_sentence=False) - 6 * 84_934_656
     assert rest == 12 * 12 * 768 * 128  # attention: 3 passes · 4 · h · n in each of 12 layers
 
 
@@ -108,8 +108,8 @@ def test_traffic_hours_and_price_by_hand():
 def test_the_flops_are_those_that_pytorch_counts(config: BertConfig, next_sentence: bool):
     model, rows = BertForPreTraining(config).train(), batch(config, next_sentence)
     arguments = (config, [TOKENS] * ROWS, ROWS * MASKED)
-    assert counted(model, rows, backward=False) == forward_flops(*arguments, next_sentence)
-    assert counted(model, rows, backward=True) == training_flops(*arguments, next_sentence)
+    assert counted(model, rows, backward=False) == forward_flops(*arguments, next_sentence, every_token=False)
+    assert counted(model, rows, backward=True) == training_flops(*arguments, next_sentence, every_token=False)
 
 
 def test_padding_is_computed_though_no_task_needs_it():
@@ -117,8 +117,8 @@ def test_padding_is_computed_though_no_task_needs_it():
     rows["attention_mask"] = torch.ones_like(rows["input_ids"])
     rows["attention_mask"][0, 12:] = 0
     found = counted(BertForPreTraining(TINY).train(), rows, backward=True)
-    assert found == training_flops(TINY, [TOKENS] * ROWS, ROWS * MASKED)
-    assert found > training_flops(TINY, [12, TOKENS, TOKENS], ROWS * MASKED)
+    assert found == training_flops(TINY, [TOKENS] * ROWS, ROWS * MASKED, every_token=False)
+    assert found > training_flops(TINY, [12, TOKENS, TOKENS], ROWS * MASKED, every_token=False)
 
 
 def test_the_state_is_what_the_tensors_hold():
