@@ -18,7 +18,9 @@ if TYPE_CHECKING:
     from companion.data.catalogue import Card
     from companion.finetuning.base import FineTuned
 
-PARAMETERS = "learning_rate batch_size max_length truncation dropout weight_decay from_scratch precision device progress".split()
+PARAMETERS = (
+    "learning_rate batch_size max_length truncation dropout weight_decay from_scratch precision device progress"
+).split()
 Parts = dict[str, tuple[list[Any], list[Any]]]  # split -> texts and labels
 Data = Annotated[
     str,

@@ -38,7 +38,7 @@ def calculator(flops_per_second: float, price_per_hour: float) -> Shown:
     Examples
     --------
     >>> print(calculator(62.4e12, 2.0).text.splitlines()[-2])
-    base  12 × 768  10.7  4.3  $21
+    base  12 × 768  10.7  4.2  $21
     """
     speed = number("flops_per_second", flops_per_second, above=0)
     price = number("price_per_hour", price_per_hour, above=0)

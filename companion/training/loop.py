@@ -15,6 +15,7 @@ from typing import Any, TypeVar
 from torch import nn
 
 from companion.support.devices import as_current, best_device, process_count
+from companion.support.memory import freed_memory_kept
 from companion.training.checkpoint import check_folder
 from companion.training.history import History as History
 from companion.training.isolation import tracker_names
@@ -108,10 +109,10 @@ def train(
     check_batches(
         batches, settings.steps * settings.accumulation * process_count(), workers=settings.workers, resume=resume
     )
-    best_device(settings.device)
+    device = best_device(settings.device)
     check_folder(folder, resume)
     trackers = tracker_names(trackers, folder)
-    with as_current(settings.device), trained_only(model, groups, settings) as groups:
+    with as_current(device), freed_memory_kept(device), trained_only(model, groups, settings) as groups:
         run = Run(model, batches, objective, settings, groups, folder, identity or {}, trackers, provenance or {})
         if resume and folder is not None:
             run.load(folder)
