@@ -14,7 +14,7 @@ ATTENTION, ENCODER, CONTEXT = "attention/by_hand", "model/encoder", "background/
 SCALING, MASKS, SPLIT = "attention/scaling", "attention/masks", "attention/heads"
 POSITIONS, COST = "attention/positions", "attention/cost"
 SELF, FAMILY = "background/self_supervision", "background/family"
-RECURRENCE = "background/recurrence"
+RECURRENCE, GRADIENTS = "background/recurrence", "attention/gradients"
 WORDPIECE, EMBEDDINGS, HEADS = "model/wordpiece", "model/embeddings", "model/heads"
 WEIGHTS, INSIDE = "model/official_weights", "model/inside"
 CORPUS, MASKING, PAIRS = "pretraining/corpus", "pretraining/masking", "pretraining/next_sentence"
@@ -48,6 +48,9 @@ QUERIES = {
     "sinusoidal": [POSITIONS],
     "RoPE": [POSITIONS],
     "order of words": [POSITIONS],
+    "finite differences": [GRADIENTS],
+    "softmax Jacobian": [GRADIENTS],
+    "backpropagation": [GRADIENTS],
     "gradient checkpointing": [COST],
     "FlashAttention": [COST],
     "quadratic": [COST],
