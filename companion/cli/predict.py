@@ -150,9 +150,13 @@ def _fill(model: str, texts: Sequence[Item], count: int, device: str | None) -> 
 
 
 def _predict(model: str, items: Sequence[Item], device: str | None) -> Iterator[dict[str, Any]]:
-    from companion.finetuning import load
+    from companion.finetuning import MultipleChoice, load
 
     estimator = load(model, device=device)
+    if isinstance(estimator, MultipleChoice):
+        raise ValueError(
+            f"{model} chooses among given choices; use it from Python: companion.finetuning.load({model!r})"
+        )
     kinds = {"classes_": _labels, "tags_": _spans, "unanswerable_": _answers}
     answers = next((kinds[name] for name in kinds if hasattr(estimator, name)), _numbers)(estimator, items)
     for item, answer in zip(items, answers, strict=True):

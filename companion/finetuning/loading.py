@@ -9,6 +9,7 @@ from typing import Any
 from companion.config import BertConfig
 from companion.finetuning.answerer import QuestionAnswerer
 from companion.finetuning.base import FineTuned
+from companion.finetuning.chooser import MultipleChoice
 from companion.finetuning.classifier import TextClassifier
 from companion.finetuning.regressor import TextRegressor
 from companion.finetuning.saved import kind_of, read_saved
@@ -16,7 +17,7 @@ from companion.finetuning.tagger import TokenTagger
 from companion.support.files import read_json
 from companion.support.locate import locate
 
-CLASSES = (TextClassifier, TextRegressor, TokenTagger, QuestionAnswerer)
+CLASSES = (TextClassifier, TextRegressor, TokenTagger, QuestionAnswerer, MultipleChoice)
 ESTIMATORS: dict[str, type[FineTuned]] = {one.__name__: one for one in CLASSES}
 
 

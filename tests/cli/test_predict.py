@@ -11,9 +11,8 @@ import pytest
 from typer.testing import CliRunner, Result
 
 from companion.cli import app
-from companion.finetuning import QuestionAnswerer, TextClassifier, TextRegressor, TokenTagger
+from companion.finetuning import MultipleChoice, QuestionAnswerer, TextClassifier, TextRegressor, TokenTagger
 from companion.model.encoder import BertModel
-from companion.model.heads import BertForMultipleChoice
 from tests.toys import keyword_texts, save_tiny
 
 PAIRS = [("red", "blue"), ("blue", "red")] * 4
@@ -31,7 +30,7 @@ def saved(tmp_path_factory: pytest.TempPathFactory) -> Path:
     TokenTagger(tiny, **quick | {"epochs": 8}).fit([["good", "red"]] * 20, [["B-G", "O"]] * 20).save(folder / "tags")
     asked = [("who", "the good red"), ("who", "good alpha")] * 20
     QuestionAnswerer(tiny, **quick | {"epochs": 8}).fit(asked, ["good"] * 40).save(folder / "answers")
-    BertForMultipleChoice.from_pretrained(tiny).save_pretrained(folder / "choices")
+    MultipleChoice(tiny, **quick).fit([("who", ["red", "good"])] * 2, [0, 1]).save(folder / "choices")
     return folder
 
 
@@ -129,7 +128,7 @@ def test_a_blank_is_filled_by_as_many_words_as_asked_for():
             None,
             "holds a BertModel, which has no head that predicts; fine-tune it first: companion finet",
         ),
-        (["choices", "x"], None, "holds a BertForMultipleChoice, which no estimator opens"),
+        (["choices", "x"], None, "chooses among choices; use it from Python: companion.finetuning.load("),
         (["nowhere", "x"], None, "checkpoint"),
     ],
 )

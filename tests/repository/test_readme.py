@@ -102,13 +102,14 @@ def test_python_runs_without_a_warning_and_gives_the_answers_beside_it(workplace
     done = run([sys.executable, "-W", "error", "-c", PYTHON], workplace)
     assert done.returncode == 0, done.stderr
     assert done.stderr == ""
-    blank, accuracy, label, found, entities, answer = done.stdout.splitlines()
+    blank, accuracy, label, found, entities, answer, chosen = done.stdout.splitlines()
     assert {"edge", "side"} <= set(re.findall(r"\w+", blank))
     assert float(accuracy) > 0.6
     assert label == "['positive']"
     assert found == "Trains leave hourly."
     assert entities == "[[Entity(start=0, end=4, type='LOC')]]"
     assert answer == "Rome"
+    assert chosen == "[0 1]"
     assert (workplace / "classifier" / "companion.json").is_file()
 
 
