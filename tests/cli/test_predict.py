@@ -128,7 +128,7 @@ def test_a_blank_is_filled_by_as_many_words_as_asked_for():
             None,
             "holds a BertModel, which has no head that predicts; fine-tune it first: companion finet",
         ),
-        (["choices", "x"], None, "chooses among choices; use it from Python: companion.finetuning.load("),
+        (["choices", "x"], None, "chooses among given choices; use it from Python: companion.finetuning.load("),
         (["nowhere", "x"], None, "checkpoint"),
     ],
 )
