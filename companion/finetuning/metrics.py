@@ -76,7 +76,10 @@ def precision_recall_f1(
     return PrecisionRecallF1(*map(float, scores[:3]))
 
 
-def entity_scores(truth: Sequence[Sequence[str]], predicted: Sequence[Sequence[str]]) -> PrecisionRecallF1:
+def entity_scores(
+    truth: Sequence[Sequence[str]],
+    predicted: Sequence[Sequence[str]],
+) -> PrecisionRecallF1:
     """Return precision, recall and F1 of entities, counted over all texts: right are those whose ends and type agree.
 
     Parameters
@@ -97,12 +100,14 @@ def entity_scores(truth: Sequence[Sequence[str]], predicted: Sequence[Sequence[s
     _check_lengths(list(truth), list(predicted))
     wanted = found = right = 0
     for index, (one, other) in enumerate(zip(truth, predicted, strict=True)):
-        if len(one) != len(other):
-            raise ValueError(f"truth[{index}] has {len(one)} tags, predicted[{index}] has {len(other)}")
+        _check_tags(index, one, other)
         true, guessed = set(entities_of(one)), set(entities_of(other))
-        wanted, found, right = wanted + len(true), found + len(guessed), right + len(true & guessed)
-    precision, recall = (right / number if number else 0.0 for number in (found, wanted))
-    return PrecisionRecallF1(precision, recall, 2 * right / (wanted + found) if wanted + found else 0.0)
+        wanted += len(true)
+        found += len(guessed)
+        right += len(true & guessed)
+    precision, recall = (right / n if n else 0.0 for n in (found, wanted))
+    f1 = 2 * right / (wanted + found) if wanted + found else 0.0
+    return PrecisionRecallF1(precision, recall, f1)
 
 
 def matthews_correlation(truth: Labels, predicted: Labels) -> float:
@@ -158,6 +163,11 @@ def _check_lengths(truth: list, predicted: list) -> None:
         raise ValueError(f"truth has {len(truth)} items, predicted has {len(predicted)}; each needs its partner")
     if not truth:
         raise ValueError("truth is empty; at least one item is needed")
+
+
+def _check_tags(index: int, one: Sequence[str], other: Sequence[str]) -> None:
+    if len(one) != len(other):
+        raise ValueError(f"truth[{index}] has {len(one)} tags, predicted[{index}] has {len(other)}")
 
 
 def _correlation(name: str, truth: Sequence[float] | np.ndarray, predicted: Sequence[float] | np.ndarray) -> float:

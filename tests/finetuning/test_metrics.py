@@ -11,6 +11,7 @@ import torch
 from companion.finetuning.metrics import (
     accuracy,
     confusion_matrix,
+    entity_scores,
     matthews_correlation,
     pearson,
     precision_recall_f1,
@@ -73,6 +74,32 @@ def test_correlations_by_hand():
     assert spearman(truth, predicted) == pytest.approx(1.0)
     assert pearson(truth, predicted) == pytest.approx(14 / math.sqrt(5 * 50))
     assert spearman(truth, predicted[::-1]) == pytest.approx(-1.0)
+
+
+@pytest.mark.parametrize("yes", [1, 3, 279, 407])
+def test_a_constant_answer_has_no_matthews_correlation_and_an_f1_by_formula(yes: int):
+    truth, share = [True] * yes + [False] * (408 - yes), yes / 408
+    always = [True] * 408
+    assert matthews_correlation(truth, always) == 0
+    assert accuracy(truth, always) == share
+    f1 = precision_recall_f1(truth, always, average="binary", positive=True).f1
+    assert f1 == pytest.approx(2 * share / (1 + share))
+
+
+def test_entities_are_counted_over_all_texts_and_not_per_batch():
+    truth = [["B-PER", "B-LOC"], ["B-PER", "O"], ["B-ORG", "O"], ["B-LOC", "O"]]
+    predicted = [["B-PER", "B-PER"], ["B-PER", "O"], ["B-LOC", "O"], ["B-LOC", "O"]]
+    assert entity_scores(truth, predicted) == pytest.approx((0.6, 0.6, 0.6))
+    one_by_one = [entity_scores([t], [p]).f1 for t, p in zip(truth, predicted, strict=True)]
+    assert one_by_one == [0.5, 1.0, 0.0, 1.0]  # whose mean, 0.625, is another number
+
+
+@pytest.mark.parametrize("correlation", [pearson, spearman])
+def test_the_correlation_of_all_is_not_the_mean_over_parts(correlation):
+    truth, predicted = [1.0, 2.0, 4.0, 5.0], [0.8, 0.9, 0.1, 0.2]
+    assert correlation(truth[:2], predicted[:2]) == pytest.approx(1.0)
+    assert correlation(truth[2:], predicted[2:]) == pytest.approx(1.0)
+    assert correlation(truth, predicted) < -0.5
 
 
 @pytest.mark.parametrize("correlation", [pearson, spearman])

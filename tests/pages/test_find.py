@@ -24,10 +24,14 @@ RECIPE, SEARCH, GLOSSARY = "finetuning/recipe", "applications/search", "glossary
 FAQ, TROUBLES = "faq", "troubleshooting"
 LOOPS, SHAPES = "corrections/training_loops", "corrections/shapes"
 MASKS_AND_PAIRS = "corrections/masking_and_nsp"
+EVALUATION = "corrections/evaluation"
 # What is asked, and the pages that must be among the first three results (each of them).
 QUERIES = {
     "padding": [CORPUS],
     "zero_grad": [LOOPS],
+    "entity F1": [EVALUATION],
+    "seqeval": [EVALUATION],
+    "macro F1": [EVALUATION],
     "CUDA_LAUNCH_BLOCKING": [SHAPES],
     "dimension out of range": [SHAPES],
     "broadcasting": [SHAPES],
