@@ -17,6 +17,12 @@ HEAD = (
 )
 
 
+def rounded(x: float, y: float, width: float, height: float) -> str:
+    """Return the attributes of a rectangle with round corners, which stay corners where it is small."""
+    radius = min(6, width / 4, height / 4)
+    return f'x="{x:g}" y="{y:g}" width="{width:g}" height="{height:g}" rx="{radius:g}"'
+
+
 class Drawing:
     """A picture in the making; lengths are pixels at full size, y runs downwards.
 
@@ -54,15 +60,14 @@ class Drawing:
         """Draw a box with its upper left corner at (x, y), and `words`, whose lines end at a newline, in its middle."""
         paint = f"color-mix(in srgb, {css(colour)} {strength}%, transparent)"
         dash = ' stroke-dasharray="5 4"' if dashed else ""
-        place = f'x="{x:g}" y="{y:g}" width="{width:g}" height="{height:g}" rx="6"'
+        place = rounded(x, y, width, height)
         self.parts.append(f'<rect {place} style="fill:{paint};stroke:{css(colour)}" stroke-width="1.5"{dash}/>')
         if words:
             self.text(x + width / 2, y + height / 2, words, size=size)
 
     def plate(self, x: float, y: float, width: float, height: float) -> None:
         """Lay an area of the page's colour, so that lines behind it end at its edge."""
-        place = f'x="{x:g}" y="{y:g}" width="{width:g}" height="{height:g}" rx="6"'
-        self.parts.append(f'<rect {place} style="fill:{css("plate")}"/>')
+        self.parts.append(f'<rect {rounded(x, y, width, height)} style="fill:{css("plate")}"/>')
 
     def text(
         self,

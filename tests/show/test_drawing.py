@@ -50,6 +50,14 @@ def test_a_plot_takes_the_same_colours_and_is_the_same_each_time():
     ET.fromstring(one)
 
 
+@pytest.mark.parametrize(("width", "height", "radius"), [(80, 40, "6"), (24, 24, "6"), (12, 40, "3"), (40, 6, "1.5")])
+def test_small_boxes_keep_straight_sides(width: float, height: float, radius: str):
+    drawing = Drawing(100, 100)
+    drawing.box(5, 5, width, height)
+    drawing.plate(5, 5, width, height)
+    assert drawing.picture("a box and a plate").svg.count(f'rx="{radius}"') == 2
+
+
 def test_arrow_heads_are_defined_only_where_there_are_arrows():
     plain = Drawing(10, 10)
     plain.arrow(0, 0, 5, 5, head=False)
