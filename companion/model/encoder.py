@@ -130,6 +130,16 @@ class Encoder(nn.Module):
         return wanted and self.training and torch.is_grad_enabled()
 
 
+def check_mask(attention_mask: Tensor, batch: int, tokens: int) -> None:
+    """Raise a ValueError unless a mask, (batch, tokens) or (batch, queries, keys), fits; its batch may be 1."""
+    rows, *others = attention_mask.shape
+    if rows not in (1, batch) or any(other != tokens for other in others):
+        raise ValueError(
+            f"attention_mask has the shape {tuple(attention_mask.shape)}; for this input it must be "
+            f"({batch}, {tokens}) or ({batch}, {tokens}, {tokens})"
+        )
+
+
 class Pooler(nn.Module):
     """A dense layer and tanh on the vector of `[CLS]`; trained by next-sentence prediction."""
 
@@ -213,6 +223,8 @@ class BertModel(PreTrained):
         """
         mask = None if attention_mask is None else padding_mask(attention_mask)
         hidden = self.embeddings(input_ids, token_type_ids, position_ids, inputs_embeds)  # (batch, tokens, hidden)
+        if attention_mask is not None and not torch.compiler.is_compiling():
+            check_mask(attention_mask, *hidden.shape[:2])
         asked = (bool(output_attentions), bool(output_hidden_states))
         output = self.encoder(hidden, mask, *asked, chosen or all_tokens)
         if self.pooler is not None and chosen in (None, first_token):
