@@ -13,6 +13,7 @@ import nbformat
 import pytest
 import yaml
 
+import lists
 import notebooks
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -140,6 +141,12 @@ def test_imports_only_what_the_package_installs(path: Path):
             modules = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
             modules += [node.module] if isinstance(node, ast.ImportFrom) else []
             assert {name.split(".")[0] for name in modules} <= allowed, cell.source
+
+
+@each_chapter
+@pytest.mark.parametrize("name", ["levels.txt", "seconds.txt"])
+def test_its_level_and_its_seconds_are_listed(path: Path, name: str):
+    assert lists.by_page(name)[path.relative_to(ROOT).with_suffix("").as_posix()].isdigit()
 
 
 @each_chapter
