@@ -24,11 +24,14 @@ RECIPE, SEARCH, GLOSSARY = "finetuning/recipe", "applications/search", "glossary
 FAQ, TROUBLES = "faq", "troubleshooting"
 LOOPS, SHAPES = "corrections/training_loops", "corrections/shapes"
 MASKS_AND_PAIRS = "corrections/masking_and_nsp"
+ALL_ERRORS = "corrections/index"
 EVALUATION, CLAIMS = "corrections/evaluation", "corrections/claims"
 # What is asked, and the pages that must be among the first three results (each of them).
 QUERIES = {
     "padding": [CORPUS],
     "zero_grad": [LOOPS],
+    "all errors": [ALL_ERRORS],
+    "silent errors": [ALL_ERRORS],
     "negation": [CLAIMS],
     "is BERT obsolete": [CLAIMS],
     "misconceptions": [CLAIMS],
