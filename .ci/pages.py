@@ -58,7 +58,7 @@ class Poster(SphinxDirective):
         """Return the picture as it stands in the page."""
         builder, here = self.env.app.builder, self.env.docname
         svg = poster(lambda page: builder.get_relative_uri(here, f"book/{page}"))._repr_svg_()
-        svg = svg.replace("<svg ", '<svg class="picture poster" ', 1).replace('role="img"', 'role="group"', 1)
+        svg = svg.replace("<svg ", '<svg class="picture poster" ', 1)
         caption = "<figcaption>From tokens, below, up to answers. Press a part to read about it.</figcaption>"
         return [raw(f"<figure>{svg}{caption}</figure>")]
 
@@ -116,7 +116,8 @@ def inlined(image: re.Match[str], sources: dict[str, Path]) -> str:
     svg = sources[image["name"]].read_text(encoding="utf-8")
     svg = svg[svg.index("<svg") :].strip()
     alternative = re.search(r'alt="([^"]*)"', attributes)
-    label = f' role="img" aria-label="{alternative[1]}"' if alternative else ""
+    role = "group" if "<a " in svg else "img"  # an image has no links in it
+    label = f' role="{role}" aria-label="{alternative[1]}"' if alternative else ""
     opening, rest = svg.split(">", 1)
     opening = re.sub(r' (role|aria-label|class)="[^"]*"', "", opening) if alternative else opening
     return f'{opening}{label} class="picture">{rest}'

@@ -160,7 +160,8 @@ class Drawing:
     def picture(self, says: str) -> Picture:
         """Return the picture; `says` is what it shows, in words."""
         size = f'width="{self.width:g}" height="{self.height:g}" viewBox="0 0 {self.width:g} {self.height:g}"'
-        opening = f'<svg xmlns="http://www.w3.org/2000/svg" {size} role="img" aria-label="{escape(says)}">'
+        role = "group" if any(part.startswith("<a ") for part in self.parts) else "img"  # an image has no links in it
+        opening = f'<svg xmlns="http://www.w3.org/2000/svg" {size} role="{role}" aria-label="{escape(says)}">'
         heads = [HEAD] if any("#show-arrow" in part for part in self.parts) else []  # a hidden twin would hide them all
         svg = "\n".join([opening, *heads, *self.parts, "</svg>"])
         return Picture(f"<Drawing of {self.width:g} × {self.height:g}: {says}>", svg)

@@ -112,7 +112,7 @@ def train(
     device = best_device(settings.device)
     check_folder(folder, resume)
     trackers = tracker_names(trackers, folder)
-    with as_current(device), freed_memory_kept(device), trained_only(model, groups, settings) as groups:
+    with as_current(settings.device), freed_memory_kept(device), trained_only(model, groups, settings) as groups:
         run = Run(model, batches, objective, settings, groups, folder, identity or {}, trackers, provenance or {})
         if resume and folder is not None:
             run.load(folder)

@@ -25,6 +25,8 @@ def drawn() -> ET.Element:
 def test_a_picture_is_well_formed_and_says_what_it_shows():
     root = drawn()
     assert root.attrib["aria-label"] == "what & why"
+    assert root.attrib["role"] == "group"  # it holds a link
+    assert 'role="img"' in Drawing(10, 10).picture("nothing").svg
     assert root.attrib["viewBox"] == "0 0 200 100"
 
 
