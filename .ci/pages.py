@@ -116,11 +116,12 @@ def inlined(image: re.Match[str], sources: dict[str, Path]) -> str:
     svg = sources[image["name"]].read_text(encoding="utf-8")
     svg = svg[svg.index("<svg") :].strip()
     alternative = re.search(r'alt="([^"]*)"', attributes)
-    role = "group" if "<a " in svg else "img"  # an image has no links in it
-    label = f' role="{role}" aria-label="{alternative[1]}"' if alternative else ""
     opening, rest = svg.split(">", 1)
-    opening = re.sub(r' (role|aria-label|class)="[^"]*"', "", opening) if alternative else opening
-    return f'{opening}{label} class="picture">{rest}'
+    if alternative:
+        role = re.search(r' role="([^"]*)"', opening)
+        label = f' role="{role[1] if role else "img"}" aria-label="{alternative[1]}"'
+        opening = re.sub(r' (role|aria-label|class)="[^"]*"', "", opening) + label
+    return f'{opening} class="picture">{rest}'
 
 
 def at_a_glance(app: Sphinx, pagename: str, doctree: nodes.document) -> str:

@@ -130,12 +130,6 @@ class QuestionAnswerer(FineTuned):
             If an item is no pair, an answer does not stand in its text, the counts differ, or a parameter is not
             allowed; names its index.
         """
-        self._check_own()
-        X = self._read("X", X)  # noqa: N806
-        y = self.read_labels(X, y)
-        if isinstance(validation, tuple | list) and len(validation) == 2:
-            texts = self._read("validation[0]", validation[0])
-            validation = (texts, read_answers("validation[1]", validation[1], texts))
         return super().fit(X, y, sample_weight, validation)
 
     def predict(self, X: Any) -> list[Answer]:  # noqa: N803
@@ -162,15 +156,18 @@ class QuestionAnswerer(FineTuned):
 
     def read_labels(self, texts: Any, labels: Any) -> list[list[Answer]]:
         """Return the gold answers of every question, after checking that they stand in its text."""
-        if labels is None:
-            raise ValueError("QuestionAnswerer requires y to be passed, but the target y is None; pass answers")
-        return read_answers("y", labels, self._read("X", texts))
+        return self._labels_of("y", labels, self._read("X", texts))
 
-    def _check_own(self) -> None:
+    def _labels_of(self, name: str, labels: Any, items: list[Any]) -> list[list[Answer]]:
+        return read_answers(name, labels, items)
+
+    def _check_parameters(self) -> int:
+        seed = super()._check_parameters()
         integer("max_answer_length", self.max_answer_length, 1)
         number("null_threshold", self.null_threshold)
         if self.stride is not None:
             integer("stride", self.stride, 0, integer("max_length", self.max_length, 5) - 5)
+        return seed
 
     def _read(self, name: str, texts: Any) -> list[tuple[str, str]]:
         items = super()._read(name, texts)

@@ -71,6 +71,10 @@ class FineTuned(Parameters):
         """Return the labels of texts in the form that `_targets` takes, after checking them; here, as they are."""
         return labels
 
+    def _labels_of(self, name: str, labels: Any, items: list[Any]) -> Any:
+        """Return the same for texts that are read already; `name` is the argument, as the caller wrote it."""
+        return labels
+
     def _read(self, name: str, texts: Any) -> list[Any]:
         """Return texts, or pairs of texts, as a list."""
         return read_texts(name, texts)
@@ -134,7 +138,7 @@ class FineTuned(Parameters):
             raise ValueError(f"{type(self).__name__} requires y to be passed, but the target y is None; pass labels")
         seed = self._check_parameters()
         items = self._read("X", X)
-        targets = self._targets(y, len(items)).weighted(sample_weight, len(items))
+        targets = self._targets(self._labels_of("y", y, items), len(items)).weighted(sample_weight, len(items))
         (items, targets), held_out = self._held_out(items, targets, validation, seed)
         model, tokenizer = self._start(seed, **targets.config)
         rows = self._encode(tokenizer, items, targets)
@@ -152,7 +156,8 @@ class FineTuned(Parameters):
             allowed = "None or a tuple of texts and their labels: validation=(X, y)"
             require("validation", validation, isinstance(validation, tuple | list) and len(validation) == 2, allowed)
             texts = self._read("validation[0]", validation[0])
-            return (items, targets), (texts, self._targets(validation[1], len(texts), targets.learned))
+            labels = self._labels_of("validation[1]", validation[1], texts)
+            return (items, targets), (texts, self._targets(labels, len(texts), targets.learned))
         if not self.early_stopping:
             return (items, targets), None
         parts = split_indices(targets, len(items), self.validation_fraction, seed)

@@ -65,11 +65,15 @@ def read_choices(name: str, labels: Any, questions: Sequence[Question]) -> list[
     ]
 
 
+def pairs_of(questions: Sequence[Question]) -> list[tuple[str, str]]:
+    """Return every choice with its text before it."""
+    return [(one.text, choice) for one in questions for choice in one.choices]
+
+
 def encode_choices(tokenizer: Tokenizer, questions: Sequence[Question], max_length: int) -> Rows:
     """Return a row for every choice, the text and the choice as a pair, and `sample`, the index of its question."""
-    pairs = [(one.text, choice) for one in questions for choice in one.choices]
     samples = np.repeat(np.arange(len(questions)), [len(one.choices) for one in questions])
-    return {**encode_texts(tokenizer, pairs, max_length), "sample": samples}
+    return {**encode_texts(tokenizer, pairs_of(questions), max_length), "sample": samples}
 
 
 class ChoiceBatches(GroupedBatches):
@@ -110,7 +114,7 @@ class ChoiceBatches(GroupedBatches):
         batch["places"] = torch.from_numpy(np.where(place < counts[:, None], first + place, -1))
         for name in ("labels", "weights"):
             if name in self.columns:
-                batch[name] = torch.from_numpy(np.asarray(self.columns[name])[indices])
+                batch[name] = torch.from_numpy(self.columns[name][indices])
         return batch
 
 

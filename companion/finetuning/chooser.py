@@ -18,6 +18,7 @@ from companion.finetuning.choices import (
     OneByOne,
     Question,
     encode_choices,
+    pairs_of,
     read_choices,
     read_questions,
 )
@@ -79,11 +80,6 @@ class MultipleChoice(FineTuned):
             If an item is not of this form, a label is no choice, the counts differ, or a parameter is not allowed;
             names its index.
         """
-        X = self._read("X", X)  # noqa: N806
-        y = self.read_labels(X, y)
-        if isinstance(validation, tuple | list) and len(validation) == 2:
-            texts = self._read("validation[0]", validation[0])
-            validation = (texts, read_choices("validation[1]", validation[1], texts))
         return super().fit(X, y, sample_weight, validation)
 
     def predict(self, X: Any) -> np.ndarray:  # noqa: N803
@@ -105,9 +101,10 @@ class MultipleChoice(FineTuned):
 
     def read_labels(self, texts: Any, labels: Any) -> list[int]:
         """Return the number of the right choice of every text, after checking that it is one."""
-        if labels is None:
-            raise ValueError("MultipleChoice requires y to be passed, but the target y is None; pass the right choices")
-        return read_choices("y", labels, self._read("X", texts))
+        return self._labels_of("y", labels, self._read("X", texts))
+
+    def _labels_of(self, name: str, labels: Any, items: list[Question]) -> list[int]:
+        return read_choices(name, labels, items)
 
     def _read(self, name: str, texts: Any) -> list[Question]:
         return read_questions(name, texts)
@@ -120,8 +117,7 @@ class MultipleChoice(FineTuned):
         return rows if targets is None else {**rows, **targets.columns}
 
     def _warn(self, tokenizer: Tokenizer, items: list[Question], rows: Rows) -> None:
-        pairs = [(one.text, choice) for one in items for choice in one.choices]
-        warn_of_truncation(tokenizer, pairs, rows, self.max_length)
+        warn_of_truncation(tokenizer, pairs_of(items), rows, self.max_length)
 
     def _batches(self, rows: Rows, tokenizer: Tokenizer, weights: np.ndarray | None, seed: int) -> ChoiceBatches:
         columns = dict(rows) if weights is None else {**rows, "weights": weights}
