@@ -86,6 +86,16 @@ CATALOGUE = {
         epochs=6,
         scored_on="test",
     ),
+    "entities": Card(
+        ("tokens",),
+        "ner_tags",
+        "tags",
+        ("entity_f1",),
+        licence="CC BY 4.0",
+        source="written for this book",
+        epochs=6,
+        scored_on="test",
+    ),
     "python_questions": Card(
         ("question",), "names", "ranking", ("reciprocal_rank",), licence="CC BY 4.0", source="written for this book"
     ),
