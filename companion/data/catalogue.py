@@ -106,6 +106,16 @@ CATALOGUE = {
         epochs=6,
         scored_on="test",
     ),
+    "relations": Card(
+        ("marked",),
+        "relation",
+        "single",
+        ("accuracy",),
+        licence="CC BY 4.0",
+        source="written for this book",
+        epochs=6,
+        scored_on="test",
+    ),
     "python_questions": Card(
         ("question",), "names", "ranking", ("reciprocal_rank",), licence="CC BY 4.0", source="written for this book"
     ),
