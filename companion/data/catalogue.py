@@ -116,6 +116,16 @@ CATALOGUE = {
         epochs=6,
         scored_on="test",
     ),
+    "passages": Card(
+        ("question", "context"),
+        "answers",
+        "spans",
+        ("exact_match", "f1"),
+        licence="CC BY 4.0",
+        source="written for this book",
+        epochs=6,
+        scored_on="test",
+    ),
     "python_questions": Card(
         ("question",), "names", "ranking", ("reciprocal_rank",), licence="CC BY 4.0", source="written for this book"
     ),
