@@ -116,6 +116,16 @@ CATALOGUE = {
         epochs=6,
         scored_on="test",
     ),
+    "tickets": Card(
+        ("text",),
+        "label",
+        "single",
+        ("accuracy",),
+        licence="CC BY 4.0",
+        source="written for this book",
+        epochs=6,
+        scored_on="test",
+    ),
     "passages": Card(
         ("question", "context"),
         "answers",
