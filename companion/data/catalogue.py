@@ -126,6 +126,16 @@ CATALOGUE = {
         epochs=6,
         scored_on="test",
     ),
+    "headlines": Card(
+        ("text", "company"),
+        "label",
+        "single",
+        ("accuracy",),
+        licence="CC BY 4.0",
+        source="written for this book",
+        epochs=6,
+        scored_on="test",
+    ),
     "passages": Card(
         ("question", "context"),
         "answers",
