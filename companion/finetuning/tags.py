@@ -131,19 +131,53 @@ def best_tags(scores: np.ndarray, tags: Sequence[str]) -> list[str]:
     >>> best_tags(np.log([[0.6, 0.3, 0.1], [0.2, 0.1, 0.7]]), ["O", "B-PER", "I-PER"])
     ['B-PER', 'I-PER']
     """
+    starts, steps = transition_scores(tags)
+    return [tags[place] for place in best_path(scores, starts, steps)]
+
+
+def transition_scores(tags: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
+    """Return what IOB2 has to say of tags: 0 where it allows a tag, minus infinity where it does not.
+
+    Parameters
+    ----------
+    tags : sequence of str
+
+    Returns
+    -------
+    starts : array, (tags,)
+        For the first word.
+    steps : array, (tags before, tags)
+        For a word after another.
+    """
+    starts = np.where([allowed(OUTSIDE, tag) for tag in tags], 0.0, -np.inf)
+    return starts, np.where([[allowed(before, tag) for tag in tags] for before in tags], 0.0, -np.inf)
+
+
+def best_path(scores: np.ndarray, starts: np.ndarray, steps: np.ndarray) -> list[int]:
+    """Return the numbers of the tags whose scores, with those of the start and of every step, have the highest sum.
+
+    The algorithm of Viterbi (1967): the best way to a tag is the best way to one of the tags before it, and a step.
+
+    Parameters
+    ----------
+    scores : array, (words, tags)
+    starts : array, (tags,)
+        Added for the first word.
+    steps : array, (tags before, tags)
+        Added for every later word.
+    """
     if not len(scores):
         return []
-    forbidden = np.where([[allowed(a, b) for b in tags] for a in tags], 0.0, -np.inf)  # (before, tag)
-    total = scores[0] + np.where([allowed(OUTSIDE, tag) for tag in tags], 0.0, -np.inf)
+    total = starts + scores[0]  # of the best way to each tag
     origins = []
     for row in scores[1:]:
-        paths = total[:, None] + forbidden  # (before, tag)
-        origins.append(paths.argmax(0))
-        total = paths.max(0) + row
-    places = [int(total.argmax())]
+        ways = total[:, None] + steps  # (before, tag)
+        origins.append(ways.argmax(0))
+        total = ways.max(0) + row
+    path = [int(total.argmax())]
     for origin in reversed(origins):
-        places.append(int(origin[places[-1]]))
-    return [tags[place] for place in reversed(places)]
+        path.append(int(origin[path[-1]]))
+    return path[::-1]
 
 
 def words_of_spans(spans: Sequence[Entity], offsets: Sequence[tuple[int, int]], name: str) -> list[Entity]:
