@@ -22,6 +22,7 @@ OPTIMISATION, TRAIN, SCALE = "pretraining/optimisation", "pretraining/train", "p
 MADE, KNOWS, ABLATIONS = "pretraining/bundled", "pretraining/knowledge", "pretraining/ablations"
 RECIPE, SEARCH, GLOSSARY = "finetuning/recipe", "applications/search", "glossary"
 FAQ, TROUBLES = "faq", "troubleshooting"
+TAGGING = "finetuning/tagging"
 LOOPS, SHAPES = "corrections/training_loops", "corrections/shapes"
 MASKS_AND_PAIRS = "corrections/masking_and_nsp"
 ALL_ERRORS = "corrections/index"
@@ -36,6 +37,11 @@ QUERIES = {
     "is BERT obsolete": [CLAIMS],
     "misconceptions": [CLAIMS],
     "entity F1": [EVALUATION],
+    "NER": [TAGGING],
+    "word_ids": [TAGGING],
+    "IOB2": [TAGGING],
+    "conditional random field": [TAGGING],
+    "forbidden transitions": [TAGGING],
     "seqeval": [EVALUATION],
     "macro F1": [EVALUATION],
     "CUDA_LAUNCH_BLOCKING": [SHAPES],
