@@ -149,6 +149,31 @@ def bench_pooling(
 
 
 @bench.command(
+    "reading",
+    short_help="Answer questions from a text.",
+    epilog="Example:  companion bench reading --model mini --train passages --output runs/reading.json",
+)
+def bench_reading(
+    output: Annotated[Path, typer.Option(help="The record, a JSON file; trainings that it holds are not done again.")],
+    model: Model = "mini",
+    train: Annotated[
+        list[str] | None, typer.Option(help="Once or more: passages (the default), squad_v1_subset.")
+    ] = None,
+    seeds: Annotated[int, typer.Option(help="Runs of each training.")] = 3,
+    precision: Precision = "auto",
+    device: Device = None,
+    progress: Annotated[bool, typer.Option(help="Show a progress bar.")] = True,
+) -> None:
+    """Fine-tune on questions with a text, few and many, beside the same network without pre-training."""
+    with errors():
+        from companion.studies.reading import measure_reading, reading_table
+
+        options = {"precision": precision} | ({} if device is None else {"device": device})
+        sets = train or ["passages"]
+        print(reading_table(measure_reading(model, output, train=sets, seeds=seeds, progress=progress, **options)))
+
+
+@bench.command(
     "search",
     short_help="Search Python's documentation.",
     epilog="Example:  companion bench search --model mini --output runs/search.json",

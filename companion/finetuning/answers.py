@@ -168,6 +168,20 @@ def positions_of(answer: Answer | None, offsets: Sequence[tuple[int, int]]) -> t
     return (inside[0], inside[-1]) if whole else (0, 0)
 
 
+def span_sums(start: np.ndarray, end: np.ndarray, longest: int) -> np.ndarray:
+    """Return the sums of every start (row) and end (column), minus infinity where no span of up to `longest` tokens is.
+
+    Examples
+    --------
+    >>> span_sums(np.array([1.0, 2.0]), np.array([3.0, 4.0]), longest=2)
+    array([[  4.,   5.],
+           [-inf,   6.]])
+    """
+    further = np.arange(len(end)) - np.arange(len(start))[:, None]
+    allowed = (further >= 0) & (further < longest)
+    return np.where(allowed, start[:, None] + end, -np.inf)
+
+
 def best_spans(
     logits: np.ndarray, offsets: Sequence[tuple[int, int]], longest: int, count: int
 ) -> list[tuple[float, int, int]]:
@@ -192,10 +206,7 @@ def best_spans(
     tokens = [i for i, (start, _) in enumerate(offsets) if start >= 0]
     if not tokens:
         return []
-    start, end = logits[tokens].T  # the text of a window is one stretch of tokens
-    sums = start[:, None] + end[None, :]
-    apart = np.arange(len(tokens))[None, :] - np.arange(len(tokens))[:, None]
-    sums = np.where((apart >= 0) & (apart < longest), sums, -np.inf)
+    sums = span_sums(*logits[tokens].T, longest)  # the text of a window is one stretch of tokens
     best = np.argsort(-sums, axis=None, kind="stable")[:count]
     places = [(i, j) for i, j in zip(*np.unravel_index(best, sums.shape), strict=True) if np.isfinite(sums[i, j])]
     return [(float(sums[i, j]), offsets[tokens[i]][0], offsets[tokens[j]][1]) for i, j in places]

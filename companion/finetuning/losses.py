@@ -108,7 +108,7 @@ def span_losses(logits: Tensor, start: Tensor, end: Tensor) -> tuple[Tensor, Ten
         Numbers of tokens.
     """
     wanted = torch.stack([start, end], dim=-1)  # (batch, 2)
-    losses = F.cross_entropy(logits, wanted, reduction="none")  # the classes are the tokens
+    losses = F.cross_entropy(logits, wanted, reduction="none")  # classes are tokens
     return losses.mean(-1), (logits.detach().argmax(1) == wanted).all(-1)
 
 

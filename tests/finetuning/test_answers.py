@@ -17,6 +17,7 @@ from companion.finetuning.answers import (
     normalised,
     positions_of,
     read_answers,
+    span_sums,
     windows,
 )
 
@@ -142,3 +143,12 @@ def test_the_best_spans_are_the_best_of_all():
 
 def test_a_window_without_text_has_no_span():
     assert best_spans(np.zeros((2, 2)), [(-1, -1), (-1, -1)], 3, 4) == []
+
+
+@pytest.mark.parametrize("longest", [1, 2, 9])
+def test_the_sums_of_spans_are_those_of_a_loop(longest: int):
+    rng = np.random.default_rng(longest)
+    start, end = rng.normal(size=(2, 6))
+    sums = span_sums(start, end, longest)
+    for i, j in itertools.product(range(6), repeat=2):
+        assert sums[i, j] == (start[i] + end[j] if i <= j < i + longest else -np.inf)
