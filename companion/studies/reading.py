@@ -119,13 +119,17 @@ def reading_scores(found: Sequence[str], gold: Sequence[Sequence[str]]) -> dict[
 
 
 def reading_table(record: Mapping[str, Any]) -> str:
-    """Set the record of `measure_reading` as text: medians over the seeds, in percent."""
-    lines = [f"{'':<44}{'scored on':<18}{'EM':>7}{'F1':>7}{'F1, answerable':>16}{'refused':>9}"]
+    """Set the record of `measure_reading` as text: medians over the seeds, in percent.
+
+    The columns are exact match and F1 over all questions, F1 over those with an answer, and the share of the others
+    for which none was given.
+    """
+    lines = [f"{'':<31}{'scored on':<16}{'EM':>6}{'F1':>6}{'answerable':>12}{'refused':>9}"]
     for title, entries in grouped(record).items():
         for name in entries[0]["scores"]:
             cells = [_median(entries, name, score) for score in ("exact_match", "f1", "answerable_f1", "refused")]
             shown = ["-" if value is None else f"{100 * value:.1f}" for value in cells]
-            lines.append(f"{title:<44}{name:<18}{shown[0]:>7}{shown[1]:>7}{shown[2]:>16}{shown[3]:>9}")
+            lines.append(f"{title:<31}{name:<16}{shown[0]:>6}{shown[1]:>6}{shown[2]:>12}{shown[3]:>9}")
     return "\n".join(lines)
 
 

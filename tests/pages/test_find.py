@@ -20,6 +20,7 @@ WEIGHTS, INSIDE = "model/official_weights", "model/inside"
 CORPUS, MASKING, PAIRS = "pretraining/corpus", "pretraining/masking", "pretraining/next_sentence"
 OPTIMISATION, TRAIN, SCALE = "pretraining/optimisation", "pretraining/train", "pretraining/scale"
 MADE, KNOWS, ABLATIONS = "pretraining/bundled", "pretraining/knowledge", "pretraining/ablations"
+READING = "finetuning/reading"
 RECIPE, SEARCH, GLOSSARY = "finetuning/recipe", "applications/search", "glossary"
 FAQ, TROUBLES = "faq", "troubleshooting"
 TAGGING = "finetuning/tagging"
@@ -36,6 +37,9 @@ QUERIES = {
     "negation": [CLAIMS],
     "is BERT obsolete": [CLAIMS],
     "misconceptions": [CLAIMS],
+    "question answering": [READING],
+    "empty answer": [READING],
+    "unanswerable questions": [READING],
     "entity F1": [EVALUATION],
     "NER": [TAGGING],
     "word_ids": [TAGGING],
