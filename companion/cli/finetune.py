@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from companion.finetuning.base import FineTuned
 
 PARAMETERS = (
-    "learning_rate batch_size max_length truncation dropout weight_decay from_scratch precision device progress"
+    "learning_rate batch_size max_length truncation dropout weight_decay adapter from_scratch precision device progress"
 ).split()
 Parts = dict[str, tuple[list[Any], list[Any]]]  # split -> texts and labels
 Data = Annotated[
@@ -63,6 +63,9 @@ def finetune(
     ] = None,
     dropout: Annotated[float | None, typer.Option(help="While training; the checkpoint's by default.")] = None,
     weight_decay: Annotated[float, typer.Option(help="Pull of the weights towards 0.")] = 0.01,
+    adapter: Annotated[
+        str | None, typer.Option(help="Train only a few new weights and the head: lora or ia3.")
+    ] = None,
     from_scratch: Annotated[bool, typer.Option("--from-scratch", help="Start from random weights.")] = False,
     precision: Precision = "auto",
     device: Device = None,

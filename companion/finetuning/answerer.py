@@ -22,9 +22,10 @@ from companion.finetuning.answers import (
     read_answers,
     windows,
 )
-from companion.finetuning.base import NOT_FITTED, FineTuned
+from companion.finetuning.base import FineTuned
 from companion.finetuning.losses import SpanObjective, span_losses
 from companion.finetuning.parameters import shared
+from companion.finetuning.stored import NOT_FITTED
 from companion.finetuning.targets import Targets
 from companion.model.heads import BertForQuestionAnswering
 from companion.support.require import integer, number
@@ -89,6 +90,10 @@ class QuestionAnswerer(FineTuned):
         *,
         epochs: int = 2,
         learning_rate: float | None = None,
+        head_learning_rate: float | None = None,
+        layer_decay: float = 1.0,
+        freeze: str | int | None = None,
+        adapter: Any = None,
         batch_size: int = 32,
         max_length: int = 384,
         warmup_share: float = 0.1,

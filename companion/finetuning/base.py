@@ -2,24 +2,25 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any, ClassVar, Self
 
 import numpy as np
+import torch
 from sklearn.utils.validation import check_is_fitted
 from torch import Tensor
 
 from companion.config import BertConfig
+from companion.finetuning.adapters import RATE_SCALE, base_record, put_adapter
+from companion.finetuning.groups import fine_tuning_groups
 from companion.finetuning.new_head import default_learning_rate, with_new_head
-from companion.finetuning.parameters import Parameters
-from companion.finetuning.saved import read_network, read_saved, write_saved
 from companion.finetuning.stopping import EarlyStopping
+from companion.finetuning.stored import NOT_FITTED, Stored
 from companion.finetuning.targets import Targets, split_indices
 from companion.finetuning.texts import encode_texts, read_texts, warn_of_truncation
 from companion.model.heads import BertWithHead
-from companion.support.devices import best_device, process_count
-from companion.support.locate import locate
+from companion.support.devices import process_count
 from companion.support.require import integer, require
 from companion.text.tokenizer import Tokenizer
 from companion.training.batching import GroupedBatches, Rows
@@ -29,10 +30,8 @@ from companion.training.loop import train
 from companion.training.objective import HeadObjective, Objective
 from companion.training.settings import TrainingSettings
 
-NOT_FITTED = "this %(name)s is not fitted yet; call fit(texts, labels) or load(folder)"
 
-
-class FineTuned(Parameters):
+class FineTuned(Stored):
     """The base of all estimators; `TextClassifier` describes the parameters.
 
     A new estimator names its `MODEL` and the `KINDS` of network that it opens, and defines four methods: `_targets`,
@@ -41,8 +40,6 @@ class FineTuned(Parameters):
     `LABELS` are there for `_decode`.
     """
 
-    MODEL: ClassVar[type[BertWithHead]]
-    KINDS: ClassVar[tuple[str | None, ...]] = (None,)  # the `problem_type`s of the networks that it opens
     INPUTS: ClassVar[tuple[str, ...]] = ("input_ids", "token_type_ids")
     LABELS: ClassVar[tuple[str, ...]] = ("labels",)
     PER_TOKEN: ClassVar[bool] = False  # whether the network gives something for every token, or for every row
@@ -143,7 +140,17 @@ class FineTuned(Parameters):
         model, tokenizer = self._start(seed, **targets.config)
         rows = self._encode(tokenizer, items, targets)
         self._warn(tokenizer, items, rows)
-        self._train(model, tokenizer, rows, targets, held_out, seed)
+        try:
+            self._train(model, tokenizer, rows, targets, held_out, seed)
+        except torch.OutOfMemoryError:
+            halves = True
+        else:
+            halves = False
+        if halves:  # outside of the block, as the error holds what fills the memory
+            self._warn_of_halves()
+            del model
+            model, tokenizer = self._start(seed, **targets.config)
+            self._train(model, tokenizer, rows, targets, held_out, seed, parts=2)
         self._finish(self.model_, targets)
         self.pairs_: bool | None = isinstance(items[0], tuple)
         for name, value in targets.learned.items():
@@ -181,14 +188,32 @@ class FineTuned(Parameters):
                 f"model={str(self.model)!r} has {model.config.vocab_size} token embeddings, its tokenizer "
                 f"{tokenizer.vocab_size} tokens; the two do not belong together"
             )
+        if self.adapter is not None:
+            put_adapter(model, self.adapter, seed)
         return model, tokenizer
 
+    def _warn_of_halves(self) -> None:
+        warnings.warn(
+            f"a batch does not fit in memory, so every step is taken in two halves, one after the other: the same "
+            f"training, but slower. Lower batch_size={self.batch_size} or max_length={self.max_length}",
+            stacklevel=3,
+        )
+        if torch.cuda.is_available():
+            torch.cuda.empty_cache()
+
     def _train(
-        self, model: BertWithHead, tokenizer: Tokenizer, rows: Rows, targets: Targets, held_out: Any, seed: int
+        self,
+        model: BertWithHead,
+        tokenizer: Tokenizer,
+        rows: Rows,
+        targets: Targets,
+        held_out: Any,
+        seed: int,
+        parts: int = 1,
     ) -> None:
         """Train, and take over what came out of it: all or, if the training was stopped, nothing."""
-        batches = self._batches(rows, tokenizer, targets.weights, seed)
-        settings = self._settings(model.config, batches.steps_per_epoch, held_out is not None, seed)
+        batches = self._batches(rows, tokenizer, targets.weights, seed, parts)
+        settings = self._settings(model.config, batches.steps_per_epoch, held_out is not None, seed, parts)
         stopping = EarlyStopping(self.n_iter_no_change) if self.early_stopping else None
         history = train(
             model,
@@ -197,6 +222,7 @@ class FineTuned(Parameters):
             settings,
             validate=None if held_out is None else self._validator(tokenizer, held_out, stopping),
             on_step=None if stopping is None else stopping.on_step,
+            groups=self._groups(model, settings),
             progress=self.progress,
         )
         if not history.finished:
@@ -205,24 +231,44 @@ class FineTuned(Parameters):
             stopping.restore(model)
             self.best_epoch_ = stopping.best_epoch
         self.model_, self.tokenizer_ = model, tokenizer
+        self.base_ = None if self.adapter is None else base_record(self.model)
         self.history_: History | None = history
         self.learning_rate_: float | None = settings.learning_rate
         self.n_iter_: int | None = history.step // batches.steps_per_epoch
 
-    def _batches(self, rows: Rows, tokenizer: Tokenizer, weights: np.ndarray | None, seed: int) -> GroupedBatches:
+    def _batches(
+        self, rows: Rows, tokenizer: Tokenizer, weights: np.ndarray | None, seed: int, parts: int = 1
+    ) -> GroupedBatches:
+        """Return the batches; `parts` of them are those of one step on every process."""
         columns = {name: rows[name] for name in (*self.INPUTS, *self.LABELS)}
         if weights is not None:
             columns["weights"] = weights[rows["sample"]] if "sample" in rows else weights
-        options: dict[str, Any] = {"seed": seed, "pad_id": tokenizer.pad_id, "world_size": process_count()}
+        options: dict[str, Any] = {"seed": seed, "pad_id": tokenizer.pad_id, "world_size": parts * process_count()}
         return GroupedBatches(columns, self.batch_size, **options)
 
-    def _settings(self, config: BertConfig, steps_per_epoch: int, validated: bool, seed: int) -> TrainingSettings:
+    def _groups(self, model: BertWithHead, settings: TrainingSettings) -> list[dict[str, Any]]:
+        """Return what is trained, and how fast each part of it."""
+        head = self.head_learning_rate
+        return fine_tuning_groups(
+            model,
+            self.weight_decay,
+            freeze=self.freeze,
+            layer_decay=self.layer_decay,
+            head_scale=1.0 if head is None else head / settings.learning_rate,
+        )
+
+    def _settings(
+        self, config: BertConfig, steps_per_epoch: int, validated: bool, seed: int, parts: int = 1
+    ) -> TrainingSettings:
         rate = self.learning_rate
+        if rate is None:
+            rate = default_learning_rate(config.hidden_size) * (1 if self.adapter is None else RATE_SCALE)
         return TrainingSettings(
             steps=int(self.epochs) * steps_per_epoch,
-            learning_rate=default_learning_rate(config.hidden_size) if rate is None else rate,
+            learning_rate=rate,
             warmup_share=self.warmup_share,
             weight_decay=self.weight_decay,
+            accumulation=parts,
             seed=seed,
             device=self.device,
             precision=self.precision,
@@ -264,84 +310,6 @@ class FineTuned(Parameters):
         if learned is not None and given != learned:
             names = {True: "pairs of texts", False: "single texts"}
             raise TypeError(f"X holds {names[given]}, but this {type(self).__name__} was fitted on {names[learned]}")
-
-    # Save and load.
-
-    def save(self, folder: str | Path) -> None:
-        """Write the network (Transformers' format), its tokenizer and `companion.json` into a folder.
-
-        An estimator that was saved there before is replaced; other files are left alone.
-
-        Raises
-        ------
-        ValueError
-            If the folder is a file, or holds another model.
-        OSError
-            If it cannot be written.
-        """
-        check_is_fitted(self, "model_", msg=NOT_FITTED)
-        content = {"estimator": type(self).__name__, "pairs": self.pairs_} | self._learned()
-        write_saved(
-            folder,
-            content | {"parameters": self._stored_parameters()},
-            self.model_.save_pretrained,
-            self.tokenizer_.save_pretrained,
-        )
-
-    def _learned(self) -> dict[str, Any]:
-        """Return what `fit` learned from the labels, as JSON can hold it."""
-        return {}
-
-    def _stored_parameters(self) -> dict[str, Any]:
-        parameters = {key: value for key, value in self.get_params(deep=False).items() if key != "device"}
-        if isinstance(parameters["random_state"], np.random.RandomState):
-            parameters["random_state"] = None
-        return parameters
-
-    @classmethod
-    def load(cls, folder: str | Path, device: str | None = None) -> Self:
-        """Return a saved estimator, ready to predict.
-
-        Parameters
-        ----------
-        folder : str or Path
-            Written by `save`; or any folder or hub id in Transformers' format of a BERT with the head that this class
-            trains. Of the latter texts are truncated where its positions end.
-        device : str, optional
-            None means the best one there is.
-
-        Raises
-        ------
-        FileNotFoundError
-            If there is no such checkpoint.
-        ValueError
-            If it is not of this class.
-        """
-        path = locate(folder)
-        return cls._opened(str(folder), path, read_saved(path), device)
-
-    @classmethod
-    def _opened(cls, folder: str, path: Path, saved: Mapping[str, Any], device: str | None) -> Self:
-        """Return the estimator at `path`, which the caller named `folder` and whose file holds `saved`."""
-        if saved.get("estimator", cls.__name__) != cls.__name__:
-            raise ValueError(
-                f"folder={folder!r} holds a {saved['estimator']}, not a {cls.__name__}; open it with "
-                "companion.finetuning.load"
-            )
-        estimator = cls(model=folder, device=device)
-        model = read_network(path, cls.MODEL, cls.KINDS, cls.__name__)
-        estimator.model_ = model.to(best_device(device))
-        estimator.tokenizer_ = Tokenizer.from_pretrained(path)
-        estimator.max_length = estimator.model_.config.max_position_embeddings
-        estimator.pairs_ = saved.get("pairs")
-        estimator.history_ = estimator.learning_rate_ = estimator.n_iter_ = None
-        known = estimator.get_params(deep=False)
-        estimator.set_params(**{key: value for key, value in saved.get("parameters", {}).items() if key in known})
-        estimator._restore(saved)
-        return estimator
-
-    def _restore(self, saved: Mapping[str, Any]) -> None:
-        """Take over what `_learned` gave; {} for a folder that has no `companion.json`."""
 
     def __sklearn_tags__(self) -> Any:
         tags = super().__sklearn_tags__()

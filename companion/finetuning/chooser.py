@@ -11,7 +11,7 @@ from sklearn.utils.validation import check_is_fitted
 from torch import Tensor
 
 from companion.config import BertConfig
-from companion.finetuning.base import NOT_FITTED, FineTuned
+from companion.finetuning.base import FineTuned
 from companion.finetuning.choices import (
     ChoiceBatches,
     ChoiceObjective,
@@ -22,6 +22,7 @@ from companion.finetuning.choices import (
     read_choices,
     read_questions,
 )
+from companion.finetuning.stored import NOT_FITTED
 from companion.finetuning.targets import Targets
 from companion.finetuning.texts import warn_of_truncation
 from companion.model.heads import BertForMultipleChoice
@@ -119,9 +120,12 @@ class MultipleChoice(FineTuned):
     def _warn(self, tokenizer: Tokenizer, items: list[Question], rows: Rows) -> None:
         warn_of_truncation(tokenizer, pairs_of(items), rows, self.max_length)
 
-    def _batches(self, rows: Rows, tokenizer: Tokenizer, weights: np.ndarray | None, seed: int) -> ChoiceBatches:
+    def _batches(
+        self, rows: Rows, tokenizer: Tokenizer, weights: np.ndarray | None, seed: int, parts: int = 1
+    ) -> ChoiceBatches:
         columns = dict(rows) if weights is None else {**rows, "weights": weights}
-        return ChoiceBatches(columns, self.batch_size, seed=seed, pad_id=tokenizer.pad_id, world_size=process_count())
+        options: dict[str, Any] = {"pad_id": tokenizer.pad_id, "world_size": parts * process_count()}
+        return ChoiceBatches(columns, self.batch_size, seed=seed, **options)
 
     def _objective(self, config: BertConfig) -> Objective:
         return ChoiceObjective()

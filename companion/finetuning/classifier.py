@@ -36,7 +36,20 @@ class TextClassifier(ClassifierMixin, SequenceEstimator):
         Passes over the training data.
     learning_rate : float, optional
         The highest one, reached after the warm-up, from which it falls to 0 along a line. None takes
-        `companion.finetuning.new_head.default_learning_rate` of the width of the network.
+        `companion.finetuning.new_head.default_learning_rate` of the width of the network, five times that with an
+        `adapter`.
+    head_learning_rate : float, optional
+        That of the new head; None takes `learning_rate`.
+    layer_decay : float
+        The learning rate of every layer is this times that of the layer above, so that the lower ones change less;
+        see `companion.finetuning.groups.fine_tuning_groups`.
+    freeze : {None, "embeddings", "encoder"} or int
+        What is left as it was pre-trained: nothing; the embeddings; all but the head; or the embeddings and so many
+        layers from below.
+    adapter : {None, "lora", "ia3"} or peft.PeftConfig
+        Train only a few new weights inside the network, and the head; see
+        `companion.finetuning.adapters.adapter_config`. `save` then writes these alone, and `merge_adapter` adds them to
+        the network. Needs `pip install 'bert-companion[adapters]'`.
     batch_size : int
         Texts per step, over all processes together where several train; also the texts that are predicted together.
     max_length : int
@@ -134,6 +147,10 @@ class TextClassifier(ClassifierMixin, SequenceEstimator):
         *,
         epochs: int = 3,
         learning_rate: float | None = None,
+        head_learning_rate: float | None = None,
+        layer_decay: float = 1.0,
+        freeze: str | int | None = None,
+        adapter: Any = None,
         batch_size: int = 32,
         max_length: int = 128,
         truncation: str = "head",

@@ -11,6 +11,8 @@ import numpy as np
 from sklearn.base import BaseEstimator
 from sklearn.utils import check_random_state
 
+from companion.finetuning.adapters import check_adapter
+from companion.finetuning.groups import check_freeze
 from companion.support.devices import best_device, precision_for
 from companion.support.require import boolean, integer, number, refuse
 
@@ -24,6 +26,10 @@ class Parameters(BaseEstimator):
         *,
         epochs: int = 3,
         learning_rate: float | None = None,
+        head_learning_rate: float | None = None,
+        layer_decay: float = 1.0,
+        freeze: str | int | None = None,
+        adapter: Any = None,
         batch_size: int = 32,
         max_length: int = 128,
         warmup_share: float = 0.1,
@@ -38,21 +44,14 @@ class Parameters(BaseEstimator):
         from_scratch: bool = False,
         progress: bool = False,
     ) -> None:
-        self.model = model
-        self.epochs = epochs
-        self.learning_rate = learning_rate
-        self.batch_size = batch_size
-        self.max_length = max_length
-        self.warmup_share = warmup_share
-        self.weight_decay = weight_decay
+        self.model, self.from_scratch, self.adapter, self.freeze = model, from_scratch, adapter, freeze
+        self.epochs, self.batch_size, self.max_length = epochs, batch_size, max_length
+        self.learning_rate, self.head_learning_rate = learning_rate, head_learning_rate
+        self.layer_decay, self.warmup_share, self.weight_decay = layer_decay, warmup_share, weight_decay
         self.dropout = dropout
-        self.early_stopping = early_stopping
+        self.early_stopping, self.n_iter_no_change = early_stopping, n_iter_no_change
         self.validation_fraction = validation_fraction
-        self.n_iter_no_change = n_iter_no_change
-        self.random_state = random_state
-        self.device = device
-        self.precision = precision
-        self.from_scratch = from_scratch
+        self.random_state, self.device, self.precision = random_state, device, precision
         self.progress = progress
 
     def _check_parameters(self) -> int:
@@ -64,8 +63,12 @@ class Parameters(BaseEstimator):
         number("warmup_share", self.warmup_share, "a share in [0, 1]", minimum=0, maximum=1)
         number("weight_decay", self.weight_decay, minimum=0)
         number("validation_fraction", self.validation_fraction, "a share in (0, 1)", above=0, below=1)
-        if self.learning_rate is not None:
-            number("learning_rate", self.learning_rate, "None or a number above 0", above=0)
+        number("layer_decay", self.layer_decay, "a number in (0, 1]", above=0, maximum=1)
+        for name in ("learning_rate", "head_learning_rate"):
+            if getattr(self, name) is not None:
+                number(name, getattr(self, name), "None or a number above 0", above=0)
+        check_freeze(self.freeze)
+        check_adapter(self.adapter, {"from_scratch": self.from_scratch, "freeze": self.freeze is not None})
         if self.dropout is not None:
             number("dropout", self.dropout, "None or a probability in [0, 1)", minimum=0, below=1)
         for name in ("early_stopping", "from_scratch", "progress"):

@@ -21,6 +21,7 @@ from companion.support.files import read_json
 Model = TypeVar("Model", bound=BertWithHead)
 FILE = "companion.json"
 HEADS = ("classifier.", "qa_outputs.")  # how the names of their weights begin
+ADAPTER_FILES = ("adapter_config.json", "adapter_model.safetensors")
 OLD_FILES = {"classifier.json": "TextClassifier", "regressor.json": "TextRegressor"}  # before there was one for all
 
 
@@ -138,9 +139,10 @@ def write_saved(folder: str | Path, content: dict[str, Any], *parts: Callable[[P
 
 
 def _move_files(source: Path, folder: Path) -> None:
-    for file in sorted(source.iterdir(), key=lambda file: file.name == FILE):  # the file that makes it one comes last
+    files = sorted(source.iterdir(), key=lambda file: file.name == FILE)  # the file that makes it one comes last
+    for file in files:
         os.replace(file, folder / file.name)
-    for name in OLD_FILES:
+    for name in {*OLD_FILES, *WEIGHT_FILES, *ADAPTER_FILES} - {file.name for file in files}:
         (folder / name).unlink(missing_ok=True)
 
 

@@ -30,6 +30,10 @@ class SequenceEstimator(FineTuned):
         *,
         epochs: int = 3,
         learning_rate: float | None = None,
+        head_learning_rate: float | None = None,
+        layer_decay: float = 1.0,
+        freeze: str | int | None = None,
+        adapter: Any = None,
         batch_size: int = 32,
         max_length: int = 128,
         truncation: str = "head",
@@ -68,13 +72,15 @@ class SequenceEstimator(FineTuned):
         if self.truncation != "windows":
             warn_of_truncation(tokenizer, items, rows, self.max_length, " (truncation='windows' reads all)")
 
-    def _batches(self, rows: Rows, tokenizer: Tokenizer, weights: np.ndarray | None, seed: int) -> GroupedBatches:
+    def _batches(
+        self, rows: Rows, tokenizer: Tokenizer, weights: np.ndarray | None, seed: int, parts: int = 1
+    ) -> GroupedBatches:
         """Return batches in which the windows of a text together count as much as a text that is one."""
         if "sample" in rows:
             windows = np.bincount(rows["sample"])
             if windows.max() > 1:
                 weights = (1.0 if weights is None else weights) / windows.astype(np.float32)
-        return super()._batches(rows, tokenizer, weights, seed)
+        return super()._batches(rows, tokenizer, weights, seed, parts)
 
     def _outputs(self, model: Any, rows: Rows, tokenizer: Tokenizer) -> Tensor:
         """Return what the head gives for every text, (texts, labels): for several windows, their mean."""

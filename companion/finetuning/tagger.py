@@ -12,12 +12,13 @@ from sklearn.utils.validation import check_is_fitted
 from torch import Tensor
 
 from companion.config import BertConfig
-from companion.finetuning.base import NOT_FITTED, FineTuned
+from companion.finetuning.base import FineTuned
 from companion.finetuning.labels import checked_labels
 from companion.finetuning.losses import TokenObjective
 from companion.finetuning.metrics import entity_scores
 from companion.finetuning.parameters import shared
 from companion.finetuning.sentences import Sentence, read_sentences, read_tags, windows
+from companion.finetuning.stored import NOT_FITTED
 from companion.finetuning.tags import Entity, best_tags
 from companion.finetuning.targets import Targets
 from companion.model.heads import IGNORED, BertForTokenClassification
@@ -80,6 +81,10 @@ class TokenTagger(FineTuned):
         *,
         epochs: int = 3,
         learning_rate: float | None = None,
+        head_learning_rate: float | None = None,
+        layer_decay: float = 1.0,
+        freeze: str | int | None = None,
+        adapter: Any = None,
         batch_size: int = 32,
         max_length: int = 128,
         warmup_share: float = 0.1,

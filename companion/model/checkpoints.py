@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import hashlib
 import json
 import logging
 import pickle
@@ -25,6 +26,14 @@ WEIGHT_FILES = ("model.safetensors", "pytorch_model.bin")
 # Files of weights that an older save may have left in a folder, and that a new one makes stale.
 STALE = re.compile(r"(pytorch_model\.bin|model-\d+-of-\d+\.safetensors|pytorch_model-\d+-of-\d+\.bin|.+\.index\.json)$")
 ADAPTER = re.compile(r"(^|\.)(lora_\w+|ia3_\w+|base_layer|modules_to_save|original_module)\.")
+# How the names of an adapter's own weights begin, by the `peft_type` in its config.
+ADAPTER_WEIGHTS = {
+    "LORA": "lora_",
+    "IA3": "ia3_",
+    "LOHA": "hada_",
+    "LOKR": "lokr_",
+    "OFT": "oft_",
+}
 SHOWN = 5  # names of weights in a message
 
 
@@ -182,7 +191,7 @@ def refuse_adapters(names: Iterable[str]) -> None:
 
 
 def adapter_to_transformers(source: str | Path, target: str | Path) -> None:
-    """Write a LoRA adapter that PEFT saved for a model of this package so that it fits the same one of Transformers.
+    """Write an adapter that PEFT saved for a model of this package so that it fits the same one of Transformers.
 
     Parameters
     ----------
@@ -194,30 +203,55 @@ def adapter_to_transformers(source: str | Path, target: str | Path) -> None:
     Raises
     ------
     ValueError
-        If it is no LoRA adapter, or holds a head whose parts have other names there (`mlm_head`).
+        If it is of a kind other than those of `ADAPTER_WEIGHTS`, or holds a head whose parts have other names there
+        (`mlm_head`).
     """
     _convert_adapter(Path(source), usable_folder(target), lambda name: rename(name, NAME_MAP))
 
 
 def adapter_from_transformers(source: str | Path, target: str | Path) -> None:
-    """Write a LoRA adapter of Transformers' BERT so that it fits a model of this package; see the other direction."""
+    """Write an adapter of Transformers' BERT so that it fits a model of this package; see the other direction."""
     _convert_adapter(Path(source), usable_folder(target), lambda name: rename(name, BACK))
 
 
 def _convert_adapter(source: Path, target: Path, renamed: Callable[[str], str]) -> None:
     config = read_json(source / "adapter_config.json")
-    require("peft_type", config.get("peft_type"), config.get("peft_type") == "LORA", "'LORA'")
-    heads = config.get("modules_to_save") or []
+    kind, heads = config.get("peft_type"), config.get("modules_to_save") or []
+    require("peft_type", kind, kind in ADAPTER_WEIGHTS, f"one of {', '.join(ADAPTER_WEIGHTS)}")
     same = all(name in ("classifier", "qa_outputs", "pooler", "score") for name in heads)
     require("modules_to_save", heads, same, "a head of the same name in both libraries: classifier or qa_outputs")
     state = load_file(source / "adapter_model.safetensors")
-    adapted = {name.split(".lora_")[0].removeprefix("base_model.model.") for name in state if ".lora_" in name}
-    config |= {"target_modules": sorted(map(renamed, adapted)), "layers_to_transform": None, "layers_pattern": None}
-    config |= {"exclude_modules": None, "auto_mapping": None}
-    for setting in ("rank_pattern", "alpha_pattern"):  # a pattern may be a part of a name: one entry per whole name
+    mark = f".{ADAPTER_WEIGHTS[kind]}"
+    adapted = sorted({name.split(mark)[0].removeprefix("base_model.model.") for name in state if mark in name})
+    config["target_modules"] = sorted(map(renamed, adapted))
+    config |= dict.fromkeys(
+        config.keys() & {"layers_to_transform", "layers_pattern", "exclude_modules", "auto_mapping"}
+    )
+    if inner := config.get("feedforward_modules"):
+        config["feedforward_modules"] = [renamed(name) for name in adapted if _is_named(name, inner)]
+    for setting in config.keys() & {
+        "rank_pattern",
+        "alpha_pattern",
+    }:  # a pattern may be a part of a name: one entry per whole name
         patterns = config.get(setting) or {}
-        matching = ((name, key) for name in sorted(adapted) for key in patterns if re.match(rf"(.*\.)?({key})$", name))
+        matching = ((name, key) for name in adapted for key in patterns if re.match(rf"(.*\.)?({key})$", name))
         config[setting] = {renamed(name): patterns[key] for name, key in matching}
     with atomic_file(target / "adapter_model.safetensors") as file:
         save_file({renamed(name): tensor for name, tensor in state.items()}, file, metadata={"format": "pt"})
     write_json(target / "adapter_config.json", config)
+
+
+def _is_named(name: str, modules: str | Iterable[str]) -> bool:
+    """Return whether PEFT would find a module by a pattern, or by one of several ends of names."""
+    if isinstance(modules, str):
+        return re.fullmatch(modules, name) is not None
+    return any(name == end or name.endswith(f".{end}") for end in modules)
+
+
+def weights_checksum(folder: str | Path) -> str:
+    """Return a SHA-256 of the weights of a checkpoint, the same in whatever files they lie."""
+    digest = hashlib.sha256()
+    for name, tensor in sorted(read_weights(folder).items()):
+        digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
+        digest.update(tensor.contiguous().flatten().view(torch.uint8).numpy().tobytes())
+    return digest.hexdigest()

@@ -11,10 +11,11 @@ from torch import Tensor
 from companion.applications.search.vectors import pool
 from companion.data.labelled import load_dataset
 from companion.finetuning.classifier import TextClassifier
+from companion.model.checkpoints import weights_checksum
 from companion.model.encoder import all_tokens, initialise
 from companion.model.heads import BertForSequenceClassification
 from companion.model.outputs import BertModelOutput
-from companion.studies.tasks import TASKS, bench_command, data_checksum, weights_checksum
+from companion.studies.tasks import TASKS, bench_command, data_checksum
 from companion.support.devices import best_device, generators_kept, precision_for, seed_everything
 from companion.support.locate import locate
 from companion.support.record import RunRecord, hardware_of, provenance

@@ -14,7 +14,7 @@ from companion.applications.search.engine import SearchEngine
 from companion.applications.search.ranking import ranks
 from companion.data.labelled import load_dataset
 from companion.data.questions import PYTHON_MODULES, documented
-from companion.studies.tasks import weights_checksum
+from companion.model.checkpoints import weights_checksum
 from companion.support.locate import locate
 from companion.support.record import RunRecord, hardware_of, provenance
 

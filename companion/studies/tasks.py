@@ -15,14 +15,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import torch
-
 from companion.data.catalogue import CATALOGUE, Card
 from companion.data.labelled import load_dataset, texts_and_labels
 from companion.finetuning.classifier import TextClassifier
 from companion.finetuning.metrics import accuracy, matthews_correlation, pearson, precision_recall_f1, spearman
 from companion.finetuning.regressor import TextRegressor
-from companion.model.checkpoints import read_weights
+from companion.model.checkpoints import weights_checksum
 from companion.support.devices import best_device, precision_for
 from companion.support.locate import locate
 from companion.support.record import RunRecord, hardware_of, provenance
@@ -272,15 +270,6 @@ def _open_record(model: str | Path, output: str | Path, seeds: int, options: Map
     epochs = {name: task.card.epochs for name, task in TASKS.items()}
     checksum = weights_checksum(locate(model))
     return RunRecord.open(output, "tasks", config | {"weights_checksum": checksum, "epochs": epochs}, {})
-
-
-def weights_checksum(folder: str | Path) -> str:
-    """Return a SHA-256 of the weights of a checkpoint, the same in whatever files they lie."""
-    digest = hashlib.sha256()
-    for name, tensor in sorted(read_weights(folder).items()):
-        digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
-        digest.update(tensor.contiguous().flatten().view(torch.uint8).numpy().tobytes())
-    return digest.hexdigest()
 
 
 def bench_command(name: str, model: str | Path, output: str | Path, options: Mapping[str, Any]) -> str:

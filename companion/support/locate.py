@@ -56,7 +56,7 @@ CHECKPOINT = Kind(
     holds=holds_any("config.json", "bert_config.json"),
     needs="config.json",
     within=(".", "model"),
-    files=("*.json", "vocab.txt", "model*.safetensors*", "pytorch_model*.bin*"),
+    files=("*.json", "vocab.txt", "model*.safetensors*", "adapter_model.safetensors", "pytorch_model*.bin*"),
 )
 
 

@@ -139,8 +139,8 @@ def test_what_no_name_map_covers_is_refused(tmp_path: Path, small_config: BertCo
     adapted(make(BertForMaskedLM, small_config), modules_to_save=["mlm_head"]).save_pretrained(tmp_path / "head")
     with pytest.raises(ValueError, match="modules_to_save=.*a head of the same name in both libraries"):
         adapter_to_transformers(tmp_path / "head", tmp_path / "out")
-    (tmp_path / "head" / "adapter_config.json").write_text('{"peft_type": "IA3"}')
-    with pytest.raises(ValueError, match="peft_type='IA3' is not allowed; it must be 'LORA'"):
+    (tmp_path / "head" / "adapter_config.json").write_text('{"peft_type": "VERA"}')
+    with pytest.raises(ValueError, match="peft_type='VERA' is not allowed; it must be one of LORA, IA3"):
         adapter_to_transformers(tmp_path / "head", tmp_path / "out")
 
 

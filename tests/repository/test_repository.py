@@ -24,6 +24,7 @@ PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["
 CONFIG = yaml.safe_load((ROOT / "_config.yml").read_text(encoding="utf-8"))
 IMPORTED_AS = {"scikit-learn": "sklearn"}  # distributions whose module has another name
 OPTIONAL = {
+    "companion.finetuning.adapters": "adapters",
     "companion.show.plots": "plots",
     "companion.studies.contenders": "bench",
 }  # modules and the extra that they need
