@@ -42,6 +42,14 @@ def megabytes(names: Iterable[str]) -> float:
     return sum(Path(file).stat().st_size for file in files if Path(file).is_file()) / 1e6
 
 
+def needed(project: dict, extra: str) -> list[Requirement]:
+    """Return what an extra of the project stands for, the other extras that it names taken apart."""
+    found = map(Requirement, project["optional-dependencies"][extra])
+    ours = [(one, one.name == project["name"]) for one in found]
+    inner = [part for one, own in ours if own for name in one.extras for part in needed(project, name)]
+    return [one for one, own in ours if not own] + inner
+
+
 def main() -> None:
     """Print the table."""
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
@@ -51,7 +59,7 @@ def main() -> None:
     print(f"{'all without it':<14}{megabytes(base - torch):>6.0f} MB")
     for extra in project["optional-dependencies"]:
         try:
-            added = closure([Requirement(f"{project['name']}[{extra}]")]) - base - {project["name"]}
+            added = closure(needed(project, extra)) - base
             print(f"[{extra}]".ljust(14) + f"{megabytes(added):>6.0f} MB")
         except PackageNotFoundError as error:
             print(f"[{extra}]".ljust(14) + f"{error} is not installed here")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -32,7 +32,6 @@ def bench_pretrain(
     clock: Annotated[
         str, typer.Option(help="wall, or cpu: processor time, for a busy machine and one thread.")
     ] = "wall",
-    memory: Annotated[bool, typer.Option(help="Measure peak memory too.")] = True,
     device: Device = None,
     seed: Seed = 0,
     output: Annotated[Path | None, typer.Option(help="Write the record to this JSON file.")] = None,
@@ -49,10 +48,94 @@ def bench_pretrain(
         case = {name: options[name] for name in PretrainingCase.__dataclass_fields__ if name in options}
         case["precisions"] = precision or ("auto", "fp32")
         cases = [PretrainingCase(**case | {"vocab_size": size}) for size in vocab_size or (8192, 30522)]
-        record = benchmark_pretraining(cases, memory=memory, progress=progress)
+        record = benchmark_pretraining(cases, progress=progress)
         if output is not None:
             write_json(output, record)
         print(json.dumps(record, indent=1) if as_json else pretraining_table(record))
+
+
+ModelSize = Annotated[str, typer.Option(help="tiny, mini, small, medium, base or large.")]
+VocabSize = Annotated[int, typer.Option(help="Rows of the token embeddings; 30522 is the published models'.")]
+Lengths = Annotated[str, typer.Option(help="short: as SST-2's phrases; long: 50 to 500 words.")]
+Precisions = Annotated[
+    list[str] | None, typer.Option("--precision", help="Of this package, once or more; auto and fp32 by default.")
+]
+Threads = Annotated[int | None, typer.Option(help="Of the CPU; PyTorch's default if none is given.")]
+Clock = Annotated[str, typer.Option(help="wall, or cpu: processor time, for a busy machine and one thread.")]
+Output = Annotated[Path | None, typer.Option(help="Write the record to this JSON file.")]
+
+
+@bench.command(
+    "finetune",
+    short_help="Compare fine-tuning with transformers.Trainer and a plain loop.",
+    epilog="Example:  companion bench finetune --lengths short --threads 2",
+)
+def bench_finetune(
+    model: ModelSize = "mini",
+    vocab_size: VocabSize = 8192,
+    lengths: Lengths = "short",
+    texts: Annotated[int, typer.Option(help="How many are trained on in a pass.")] = 512,
+    rounds: Annotated[int, typer.Option(help="Timed passes of each.")] = 5,
+    max_length: Annotated[int, typer.Option(help="Tokens of a text.")] = 128,
+    batch_size: Annotated[int, typer.Option(help="Texts of a batch.")] = 32,
+    learning_rate: Annotated[float, typer.Option(help="The same in all.")] = 1e-4,
+    precisions: Precisions = None,
+    compiled: Annotated[bool, typer.Option("--compiled", help="Compare with a compiled Trainer too.")] = False,
+    threads: Threads = None,
+    clock: Clock = "wall",
+    device: Device = None,
+    seed: Seed = 0,
+    output: Output = None,
+    progress: Annotated[bool, typer.Option(help="Show a progress bar.")] = True,
+) -> None:
+    """Compare an epoch of fine-tuning with Trainer's and a plain loop's, in turns; needs the extra [bench]."""
+    options = dict(locals())
+    with errors():
+        from companion.studies.finetuning_speed import benchmark_finetuning
+
+        _compare(benchmark_finetuning, options)
+
+
+@bench.command(
+    "predict",
+    short_help="Compare prediction with the pipeline of Transformers.",
+    epilog="Example:  companion bench predict --lengths long --max-length 512",
+)
+def bench_predict(
+    model: ModelSize = "mini",
+    vocab_size: VocabSize = 8192,
+    lengths: Lengths = "short",
+    texts: Annotated[int, typer.Option(help="How many are predicted in a pass.")] = 512,
+    rounds: Annotated[int, typer.Option(help="Timed passes of each.")] = 5,
+    max_length: Annotated[int, typer.Option(help="Tokens of a text.")] = 128,
+    batch_size: Annotated[int, typer.Option(help="Texts of a batch.")] = 32,
+    precisions: Precisions = None,
+    threads: Threads = None,
+    clock: Clock = "wall",
+    device: Device = None,
+    seed: Seed = 0,
+    output: Output = None,
+    progress: Annotated[bool, typer.Option(help="Show a progress bar.")] = True,
+) -> None:
+    """Compare the predictions of a classifier with those of pipeline(...), in turns; needs the extra [bench]."""
+    options = dict(locals())
+    with errors():
+        from companion.studies.finetuning_speed import benchmark_prediction
+
+        _compare(benchmark_prediction, options)
+
+
+def _compare(measure: Any, options: dict[str, Any]) -> None:
+    """Measure, write the record where one is wanted, and print its table."""
+    from companion.studies.finetuning_cases import FinetuningCase
+    from companion.studies.finetuning_speed import passes_table
+    from companion.support.files import write_json
+
+    case = {name: options[name] for name in FinetuningCase.__dataclass_fields__ if options.get(name) is not None}
+    record = measure(FinetuningCase(**case), progress=options["progress"])
+    if options["output"] is not None:
+        write_json(options["output"], record)
+    print(passes_table(record))
 
 
 @bench.command(

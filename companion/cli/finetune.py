@@ -63,9 +63,7 @@ def finetune(
     ] = None,
     dropout: Annotated[float | None, typer.Option(help="While training; the checkpoint's by default.")] = None,
     weight_decay: Annotated[float, typer.Option(help="Pull of the weights towards 0.")] = 0.01,
-    adapter: Annotated[
-        str | None, typer.Option(help="Train only a few new weights and the head: lora or ia3.")
-    ] = None,
+    adapter: Annotated[str | None, typer.Option(help="Train only a few new weights and the head: lora or ia3.")] = None,
     from_scratch: Annotated[bool, typer.Option("--from-scratch", help="Start from random weights.")] = False,
     precision: Precision = "auto",
     device: Device = None,

@@ -42,8 +42,8 @@ def adapter_config(adapter: str | PeftConfig) -> PeftConfig:
     ----------
     adapter : {"lora", "ia3"} or PeftConfig
         "lora" adds to every matrix of the encoder a product of two thin ones, of rank 8, scaled by 2 (Hu et al. 2021,
-        section 4.1; all matrices as in Schulman 2025); "ia3" multiplies keys, values and the inner activations of the feed-forward
-        network by learned vectors (Liu et al. 2022, section 3.3).
+        section 4.1; all matrices as in Schulman 2025); "ia3" multiplies keys, values and the inner activations of the
+        feed-forward network by learned vectors (Liu et al. 2022, section 3.3).
 
     Raises
     ------

@@ -1,10 +1,10 @@
-"""Two loops timed one step of each in turn."""
+"""A loop that halts at the end of every step, and how long a step takes."""
 
 from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -74,48 +74,6 @@ class Stepper:
     def _check_open(self) -> None:
         if self._closed:
             raise SystemExit
-
-
-def step_in_turns(
-    loops: Mapping[Any, Loop],
-    rounds: int,
-    clock: Callable[[], float] = time.perf_counter,
-    device: torch.device | None = None,
-    progress: bool = False,
-) -> tuple[dict[Any, list[float]], dict[Any, float]]:
-    """Take one step of each loop in turn, `rounds` times.
-
-    Parameters
-    ----------
-    loops : mapping of a name to a callable
-        As in `Stepper`; each has `rounds` steps or more.
-    rounds : int
-    clock : callable
-        Returns seconds.
-    device : torch.device, optional
-        Waited for at the end of every step.
-    progress : bool
-        Show a progress bar.
-
-    Returns
-    -------
-    seconds : dict of list of float
-        How long each step of each loop took. The first one holds everything that came before it.
-    results : dict of float
-        What each loop returned at its end.
-    """
-    from tqdm.auto import tqdm
-
-    steppers = {name: Stepper(loop) for name, loop in loops.items()}
-    seconds: dict[Any, list[float]] = {name: [] for name in loops}
-    try:
-        for _ in tqdm(range(rounds), disable=not progress, unit="round"):
-            for name, stepper in steppers.items():
-                seconds[name].append(seconds_of(stepper.step, clock, device))
-        return seconds, {name: stepper.finish() for name, stepper in steppers.items()}
-    finally:
-        for stepper in steppers.values():
-            stepper.close()
 
 
 def seconds_of(action: Callable[[], Any], clock: Callable[[], float], device: torch.device | None) -> float:

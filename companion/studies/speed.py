@@ -1,21 +1,20 @@
 """Side by side with Transformers: how fast a step is, how near to what the machine can do, and in how much memory.
 
-The training loops that are compared run in one process, one step of each in turn, so that whatever else the machine
-does meets all of them alike; what is compared are medians over these rounds. Memory is measured apart, each loop in a
-fresh process of its own, since a process keeps the peak of everything it ran.
+The training loops that are compared run one step of each in turn, so that whatever else the machine does meets all of
+them alike; what is compared are medians over these rounds. Each has a process of its own, since what one loop does to
+the memory of a process would serve or hinder the others.
 """
 
 from __future__ import annotations
 
 import dataclasses
 import importlib.util
-import multiprocessing
 import shlex
 import statistics
 import time
 from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -26,16 +25,15 @@ import torch
 from companion.config import BertConfig
 from companion.model.heads import BertForPreTraining
 from companion.studies.cases import Contender, PretrainingCase, model_flops, random_batches, tokens_per_row
-from companion.studies.contenders import training_loop
-from companion.studies.interleave import CLOCKS, WARM_UP, limited_threads, seconds_of, step_in_turns
-from companion.support.devices import DTYPES, best_device, device_name, peak_memory, seed_everything
+from companion.studies.contenders import PretrainingSteps
+from companion.studies.interleave import CLOCKS, WARM_UP, limited_threads, seconds_of
+from companion.studies.turns import in_turns
+from companion.support.devices import DTYPES, best_device, device_name, seed_everything
 from companion.support.record import provenance
 from companion.training.objective import Batch
 
-MEMORY_STEPS = 4  # the peak is reached in the second, which holds the optimiser's state beside the activations
 
-
-def benchmark_pretraining(cases: Sequence[PretrainingCase], *, memory: bool = True, progress: bool = True) -> dict:
+def benchmark_pretraining(cases: Sequence[PretrainingCase], *, progress: bool = True) -> dict:
     """Compare pre-training with `transformers.Trainer` and return the record of it.
 
     Both train the same network from the same weights on the same masked batches, with the same AdamW, learning rates
@@ -45,8 +43,6 @@ def benchmark_pretraining(cases: Sequence[PretrainingCase], *, memory: bool = Tr
     Parameters
     ----------
     cases : sequence of PretrainingCase
-    memory : bool
-        Measure peak memory too, each contender in a process of its own.
     progress : bool
         Show a progress bar.
 
@@ -63,37 +59,36 @@ def benchmark_pretraining(cases: Sequence[PretrainingCase], *, memory: bool = Tr
     ValueError
         If there are several GPUs, all of which Trainer would take.
     """
-    _check_surroundings(cases)
+    check_surroundings(cases[0].device)
     # Each case has several precisions, and threads of its own.
     hardware = {"device": device_name(cases[0].device), "processor": device_name("cpu")}
     source = provenance(_command(cases), hardware, packages=("torch", "accelerate", "transformers"))
-    entries = [compare_pretraining(case, memory, progress) | {"provenance": source} for case in cases]
+    entries = [compare_pretraining(case, progress) | {"provenance": source} for case in cases]
     return {"name": "pretraining-speed", "kind": "speed", "entries": entries}
 
 
-def compare_pretraining(case: PretrainingCase, memory: bool = True, progress: bool = True) -> dict[str, Any]:
+def compare_pretraining(case: PretrainingCase, progress: bool = True) -> dict[str, Any]:
     """Measure one case; return its part of the record (see `benchmark_pretraining`)."""
     device, clock = best_device(case.device), CLOCKS[case.clock]
-    batches = random_batches(case)
     with TemporaryDirectory() as name, limited_threads(case.threads):
         folder = Path(name)
         seed_everything(case.seed)
         BertForPreTraining(case.config).save_pretrained(folder)
-        # Before anything large is in this process: one that is forked from it could begin with its size.
-        peaks = {v: peak_memory_alone(case, v, folder) if memory else None for v in case.contenders}
         precisions = dict.fromkeys(v.precision for v in case.contenders)
         matrix_peak = {precision: measure_matrix_peak(device, precision, clock) for precision in precisions}
-        loops = {v: training_loop(case, v, folder, batches) for v in case.contenders}
-        seconds, losses = step_in_turns(loops, WARM_UP + case.steps, clock, device, progress)
+        makers = {v: partial(PretrainingSteps, case, v, folder) for v in case.contenders}
+        options: dict[str, Any] = {"threads": case.threads, "clock": case.clock, "device": case.device}
+        found = in_turns(makers, WARM_UP + case.steps, progress=progress, **options)
         threads = torch.get_num_threads()
-    timed = {v: taken[WARM_UP:] for v, taken in seconds.items()}
-    work = _Work.of(case.config, batches[WARM_UP : WARM_UP + case.steps])
+    timed = {v: one.seconds[WARM_UP:] for v, one in found.items()}
+    peaks = {v: one.peak_memory for v, one in found.items()}
+    work = _Work.of(case.config, random_batches(case)[WARM_UP : WARM_UP + case.steps])
     return {
         "config": dataclasses.asdict(case) | {"threads": threads},
         "tokens_per_step": work.mean_tokens,
         "flops_per_token": work.flops_per_token,
         "matrix_peak": matrix_peak,
-        "variants": [_figures(v, timed[v], work, matrix_peak, peaks[v], losses[v]) for v in case.contenders],
+        "variants": [_figures(v, timed[v], work, matrix_peak, peaks[v], found[v].result) for v in case.contenders],
         "comparisons": comparisons(timed, peaks),
     }
 
@@ -107,23 +102,6 @@ def measure_matrix_peak(
     product = torch.empty_like(left)
     seconds = [seconds_of(lambda: torch.mm(left, right, out=product), clock, device) for _ in range(repeats)]
     return 2 * size**3 / min(seconds)
-
-
-def peak_memory_alone(case: PretrainingCase, contender: Contender, folder: Path) -> int | None:
-    """Return the peak memory of a few steps of `contender`, in bytes, in a fresh process that does nothing else.
-
-    On a CPU it is the whole process's: Python and the libraries count. On CUDA it is what PyTorch allocated there.
-    None where the system does not tell.
-    """
-    short = dataclasses.replace(case, steps=MEMORY_STEPS)
-    with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as pool:
-        return pool.submit(_peak_memory_here, short, contender, folder).result()
-
-
-def _peak_memory_here(case: PretrainingCase, contender: Contender, folder: Path) -> int | None:
-    with limited_threads(case.threads):
-        training_loop(case, contender, folder, random_batches(case)[: case.steps + 1])(lambda: None)
-    return peak_memory(case.device)
 
 
 @dataclass(frozen=True)
@@ -171,17 +149,18 @@ def _figures(
 def comparisons(
     seconds: Mapping[Contender, Sequence[float]], memory: Mapping[Contender, int | None]
 ) -> list[dict[str, Any]]:
-    """Compare every contender of this package with every one of Trainer's.
+    """Compare every contender of this package with every other.
 
     Returns
     -------
     list of dict
-        `ours`, `theirs`: names. `speed`: the median over the rounds of Trainer's seconds divided by this package's;
-        `speed_quartiles`: their first and third quartile. `memory`: this package's peak divided by Trainer's, or None.
+        `ours`, `theirs`: names. `speed`: the median over the rounds of the other's seconds divided by this package's;
+        `speed_quartiles`: their first and third quartile. `memory`: this package's peak divided by the other's, or
+        None.
     """
     rows = []
     for ours in (v for v in seconds if v.library == "companion"):
-        for theirs in (v for v in seconds if v.library == "Trainer"):
+        for theirs in (v for v in seconds if v.library != "companion"):
             peaks = memory[ours], memory[theirs]
             ratios = [slow / fast for slow, fast in zip(seconds[theirs], seconds[ours], strict=True)]
             rows.append(
@@ -212,8 +191,7 @@ def _case_table(case: Mapping[str, Any]) -> str:
         f"matrix products reach, in GFLOP/s: {peaks}",
         f"{'':<32}{'tokens/s':>10}{'ms a step':>11}{'of the peak':>13}{'memory, MB':>12}{'mean loss':>11}",
         *map(_contender_line, case["variants"]),
-        f"{'':<32}{'speed':>10}{'quartiles':>16}{'memory':>10}",
-        *map(_comparison_line, case["comparisons"]),
+        *comparison_lines(case["comparisons"]),
     ]
     return "\n".join(lines)
 
@@ -226,10 +204,15 @@ def _contender_line(row: Mapping[str, Any]) -> str:
     )
 
 
+def comparison_lines(rows: Sequence[Mapping[str, Any]]) -> list[str]:
+    """Set what `comparisons` returned as lines of text under a heading."""
+    return [f"{'':<40}{'speed':>10}{'quartiles':>16}{'memory':>10}", *map(_comparison_line, rows)]
+
+
 def _comparison_line(row: Mapping[str, Any]) -> str:
     low, high = row["speed_quartiles"]
     memory = "-" if row["memory"] is None else f"{row['memory']:.2f}"
-    return f"{row['ours'] + ' : ' + row['theirs']:<32}{row['speed']:>9.2f}x{f'{low:.2f} to {high:.2f}':>16}{memory:>10}"
+    return f"{row['ours'] + ' : ' + row['theirs']:<40}{row['speed']:>9.2f}x{f'{low:.2f} to {high:.2f}':>16}{memory:>10}"
 
 
 def _command(cases: Sequence[PretrainingCase]) -> str:
@@ -244,11 +227,12 @@ def _command(cases: Sequence[PretrainingCase]) -> str:
     return shlex.join(parts + ([] if first.trainer_bf16 else ["--no-trainer-bf16"]))
 
 
-def _check_surroundings(cases: Sequence[PretrainingCase]) -> None:
+def check_surroundings(device: str | None) -> None:
+    """Raise an error unless Transformers is installed and Trainer would take one GPU at most."""
     if importlib.util.find_spec("transformers") is None:
         raise ModuleNotFoundError(
             "transformers, which is compared with, is not installed; run: pip install 'bert-companion[bench]'"
         )
-    gpus = torch.cuda.device_count() if best_device(cases[0].device).type == "cuda" else 0
+    gpus = torch.cuda.device_count() if best_device(device).type == "cuda" else 0
     if gpus > 1:
         raise ValueError(f"Trainer would take all {gpus} GPUs; set CUDA_VISIBLE_DEVICES to the one to measure on")

@@ -7,6 +7,7 @@ import importlib.util
 import json
 import re
 import threading
+from functools import partial
 
 import numpy as np
 import pytest
@@ -26,9 +27,10 @@ from companion.studies.cases import (
     random_batches,
     tokens_per_row,
 )
-from companion.studies.contenders import training_loop
-from companion.studies.interleave import WARM_UP, Stepper, step_in_turns
+from companion.studies.contenders import PretrainingSteps, training_loop
+from companion.studies.interleave import WARM_UP, Stepper
 from companion.studies.speed import benchmark_pretraining, comparisons, measure_matrix_peak, pretraining_table
+from companion.studies.turns import in_turns
 from companion.support.devices import seed_everything
 
 pytestmark = pytest.mark.slow
@@ -41,41 +43,27 @@ def tiny(**changes) -> PretrainingCase:
     return PretrainingCase(**(sizes | {"device": "cpu"} | changes))
 
 
-def writing_loop(name: str, steps: int, events: list):
+def writing_loop(steps: int, events: list):
     def loop(halt):
         for step in range(steps):
-            events.append((name, step))
+            events.append(step)
             halt()
-        events.append((name, "end"))
+        events.append("end")
         return float(steps)
 
     return loop
 
 
-def test_one_step_of_each_loop_is_taken_in_turn_and_then_each_runs_to_its_end():
+def test_a_loop_halts_after_every_step_and_then_runs_to_its_end():
     events: list = []
-    loops = {name: writing_loop(name, 4, events) for name in "abc"}
-    seconds, results = step_in_turns(loops, 3)
-    assert events[:9] == [(name, step) for step in range(3) for name in "abc"]
-    assert events[9:] == [(name, what) for name in "abc" for what in (3, "end")]
-    assert {name: len(taken) for name, taken in seconds.items()} == {"a": 3, "b": 3, "c": 3}
-    assert results == {"a": 4.0, "b": 4.0, "c": 4.0}
-
-
-def test_a_step_is_timed_from_where_the_loop_goes_on_to_where_it_halts():
-    now = [0.0]
-
-    def loop(cost):
-        def run(halt):
-            for step in range(5):
-                now[0] += cost * (step + 1)
-                halt()
-            return 0.0
-
-        return run
-
-    seconds, _ = step_in_turns({"slow": loop(10.0), "fast": loop(1.0)}, 3, clock=lambda: now[0])
-    assert seconds == {"slow": [10.0, 20.0, 30.0], "fast": [1.0, 2.0, 3.0]}
+    stepper = Stepper(writing_loop(4, events))
+    assert events == []
+    stepper.step()
+    stepper.step()
+    assert events == [0, 1]
+    assert stepper.finish() == 4.0
+    assert events == [0, 1, 2, 3, "end"]
+    stepper.close()
 
 
 def test_what_a_loop_raises_is_raised_and_no_thread_stays_behind():
@@ -92,32 +80,24 @@ def test_what_a_loop_raises_is_raised_and_no_thread_stays_behind():
         halt()
         raise ValueError("no more batches")
 
+    left, ended = Stepper(healthy), Stepper(broken)
+    left.step()
+    ended.step()
     with pytest.raises(ValueError, match="no more batches"):
-        step_in_turns({"healthy": healthy, "broken": broken}, 3)
+        ended.step()
+    left.close()
+    ended.close()
     assert cleaned == [True]
     assert threading.active_count() == before
 
 
 def test_a_loop_that_is_asked_for_more_steps_than_it_has_says_so():
-    stepper = Stepper(writing_loop("a", 1, []))
+    stepper = Stepper(writing_loop(1, []))
     stepper.step()
     stepper.step()  # to its end
     with pytest.raises(RuntimeError, match="the loop has ended; it was made for fewer steps"):
         stepper.step()
     stepper.close()
-
-
-def test_a_loop_has_the_threads_of_the_one_who_started_it():
-    seen, before = [], torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        step_in_turns({"a": lambda halt: seen.append(torch.get_num_threads()) or 0.0}, 0)
-        with interleave.limited_threads(2):
-            step_in_turns({"a": lambda halt: seen.append(torch.get_num_threads()) or 0.0}, 0)
-        assert torch.get_num_threads() == 1
-    finally:
-        torch.set_num_threads(before)
-    assert seen == [1, 2]
 
 
 @pytest.fixture(scope="module")
@@ -128,8 +108,10 @@ def both(tmp_path_factory):
     seed_everything(0)
     BertForPreTraining(case.config).save_pretrained(folder)
     loops = {v.name: training_loop(case, v, folder, batches) for v in case.contenders}
+    makers = {v.name: partial(PretrainingSteps, case, v, folder) for v in case.contenders}
+    timed = in_turns(makers, WARM_UP + case.steps, threads=1, device="cpu")
+    seconds, together = ({name: getattr(one, what) for name, one in timed.items()} for what in ("seconds", "result"))
     with interleave.limited_threads(1):
-        seconds, together = step_in_turns(loops, WARM_UP + case.steps)
         alone = {name: loop(lambda: None) for name, loop in loops.items()}
         first = {v.name: training_loop(case, v, folder, batches[:2])(lambda: None) for v in case.contenders}
     return seconds, together, alone, first
@@ -349,5 +331,5 @@ def test_on_a_gpu_both_take_the_same_steps_and_the_figures_are_the_gpus():
 @pytest.mark.parametrize("max_tokens", [128, 512])
 def test_base_is_not_slower_than_trainer_on_a_gpu(max_tokens: int):
     case = PretrainingCase("base", 30522, 16, max_tokens, steps=10, precisions=("auto",), device="cuda")
-    record = benchmark_pretraining([case], memory=False, progress=False)
+    record = benchmark_pretraining([case], progress=False)
     assert all(row["speed"] > 1 for row in record["entries"][0]["comparisons"])
