@@ -206,7 +206,8 @@ def best_spans(
     tokens = [i for i, (start, _) in enumerate(offsets) if start >= 0]
     if not tokens:
         return []
-    sums = span_sums(*logits[tokens].T, longest)  # the text of a window is one stretch of tokens
+    starts, ends = logits[tokens].T
+    sums = span_sums(starts, ends, longest)  # the text of a window is one stretch of tokens
     best = np.argsort(-sums, axis=None, kind="stable")[:count]
     places = [(i, j) for i, j in zip(*np.unravel_index(best, sums.shape), strict=True) if np.isfinite(sums[i, j])]
     return [(float(sums[i, j]), offsets[tokens[i]][0], offsets[tokens[j]][1]) for i, j in places]
