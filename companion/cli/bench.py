@@ -257,6 +257,52 @@ def bench_reading(
 
 
 @bench.command(
+    "pairs",
+    short_help="What a classifier of pairs reads.",
+    epilog="Example:  companion bench pairs --model mini --learning-rate 3e-4 --output runs/pairs.json",
+)
+def bench_pairs(
+    output: Annotated[
+        Path, typer.Option(help="The record, a JSON file; networks that it holds are not trained again.")
+    ],
+    model: Model = "mini",
+    task: Annotated[str, typer.Option(help="A benchmark with one label per pair of texts.")] = "pairs",
+    seeds: Annotated[int, typer.Option(help="Runs of each training.")] = 3,
+    epochs: Annotated[int | None, typer.Option(help="Passes over the training part.")] = None,
+    learning_rate: Annotated[float | None, typer.Option(help="The highest one.")] = None,
+    batch_size: Annotated[int | None, typer.Option(help="Pairs per step.")] = None,
+    dropout: Annotated[float | None, typer.Option(help="In fine-tuning; the checkpoint's by default.")] = None,
+    precision: Precision = "auto",
+    device: Device = None,
+    progress: Annotated[bool, typer.Option(help="Show a progress bar.")] = True,
+) -> None:
+    """Fine-tune on both texts, without segments and on the second text alone; ask about swapped pairs."""
+    given = {"epochs": epochs, "learning_rate": learning_rate, "batch_size": batch_size, "dropout": dropout}
+    given |= {"precision": precision, "device": device}
+    with errors():
+        from companion.studies.pairs import measure_pairs, pairs_table
+
+        options = {name: value for name, value in given.items() if value is not None}
+        print(pairs_table(measure_pairs(model, output, task=task, seeds=seeds, progress=progress, **options)))
+
+
+@bench.command(
+    "controls",
+    short_help="What a set of pairs gives away.",
+    epilog="Example:  companion bench controls --task pairs --output runs/controls.json",
+)
+def bench_controls(
+    output: Annotated[Path, typer.Option(help="The record, a JSON file; what it holds is not measured again.")],
+    task: Annotated[list[str] | None, typer.Option(help="Once or more: pairs, mrpc, rte.")] = None,
+) -> None:
+    """Score classifiers that see one text of each pair, or only how many words the two share."""
+    with errors():
+        from companion.studies.pairs import controls_table, measure_controls
+
+        print(controls_table(measure_controls(task or ["pairs"], output)))
+
+
+@bench.command(
     "search",
     short_help="Search Python's documentation.",
     epilog="Example:  companion bench search --model mini --output runs/search.json",

@@ -103,7 +103,7 @@ CATALOGUE = {
         ("accuracy",),
         licence="CC BY 4.0",
         source="written for this book",
-        epochs=6,
+        epochs=10,
         scored_on="test",
     ),
     "relations": Card(

@@ -77,7 +77,9 @@ SCORES: dict[str, Score] = {
     "spearman": spearman,
 }
 GLUE = ("sst2", "cola", "mrpc", "rte", "stsb")
-TASKS = {name: Task(CATALOGUE[name]) for name in (*GLUE, "reviews", "ag_news", "clinc150", "financial_phrasebank")}
+TASKS = {
+    name: Task(CATALOGUE[name]) for name in (*GLUE, "reviews", "pairs", "ag_news", "clinc150", "financial_phrasebank")
+}
 BASELINES = ("constant", "bag_of_words")
 NETWORKS = ("pretrained", "from_scratch")
 

@@ -35,7 +35,8 @@ class Window(NamedTuple):
     def segments(self) -> list[int]:
         """Return 0 from `[CLS]` to the first `[SEP]`, 1 from there to the second."""
         zeros = self.part.stop - self.part.start + 2
-        ones = self.pair_part.stop - self.pair_part.start + 1 if self.pair_part is not None else 0
+        pair = self.pair_part
+        ones = 0 if pair is None else pair.stop - pair.start + 1
         return [0] * zeros + [1] * ones
 
     def special_tokens(self) -> list[int]:

@@ -22,6 +22,7 @@ OPTIMISATION, TRAIN, SCALE = "pretraining/optimisation", "pretraining/train", "p
 MADE, KNOWS, ABLATIONS = "pretraining/bundled", "pretraining/knowledge", "pretraining/ablations"
 READING = "finetuning/reading"
 RECIPE, SEARCH, GLOSSARY = "finetuning/recipe", "applications/search", "glossary"
+TWO = "finetuning/pairs"
 FAQ, TROUBLES = "faq", "troubleshooting"
 TAGGING = "finetuning/tagging"
 LOOPS, SHAPES = "corrections/training_loops", "corrections/shapes"
@@ -31,6 +32,10 @@ EVALUATION, CLAIMS = "corrections/evaluation", "corrections/claims"
 # What is asked, and the pages that must be among the first three results (each of them).
 QUERIES = {
     "padding": [CORPUS],
+    "entailment": [TWO],
+    "paraphrase": [TWO],
+    "natural language inference": [TWO],
+    "sentence pairs": [TWO],
     "zero_grad": [LOOPS],
     "all errors": [ALL_ERRORS],
     "silent errors": [ALL_ERRORS],

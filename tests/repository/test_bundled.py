@@ -163,6 +163,12 @@ def test_the_comparison_of_poolings_is_that_of_the_bundled_weights():
     assert {len(values) for values in accuracies(record).values()} == {3}
 
 
+def test_the_answers_to_pairs_are_those_of_the_bundled_weights():
+    record = read(ROOT / "book" / "results" / "mini-pairs.json")
+    assert record["config"]["weights_checksum"] == weights_checksum(FOLDER)
+    assert sorted(entry["seed"] for entry in record["entries"]) == [0, 0, 0, 1, 1, 1, 2, 2, 2]
+
+
 def test_the_scores_are_those_of_the_bundled_weights_on_the_same_rows():
     record = read(ROOT / "book" / "results" / "mini-tasks.json")
     assert record["config"]["weights_checksum"] == weights_checksum(FOLDER)
