@@ -81,6 +81,16 @@ def test_a_folder_is_learned_saved_and_scored_beside_the_commonest_label(tiny: P
     assert result.stderr == ""
 
 
+def test_an_adapter_is_saved_alone_and_opened_again(tiny: Path, reviews: Path):
+    result = finetune(tiny, reviews, "--epochs", 1, "--adapter", "lora")
+    assert result.exit_code == 0, result.output
+    assert {"adapter_model.safetensors", "companion.json"} <= {path.name for path in Path("out").iterdir()}
+    assert not Path("out/model.safetensors").exists()
+    assert load("out", device="cpu").adapter == "lora"
+    refused = finetune(tiny, reviews, "--adapter", "prefix", output="other")
+    assert refused.exit_code == 2 and "--adapter 'prefix' is not allowed; it must be None, 'lora'" in refused.stderr
+
+
 def test_a_result_that_may_be_chance_is_called_so(tiny: Path, reviews: Path):
     result = finetune(tiny, reviews, "--epochs", 1, "--learning-rate", 1e-9)
     assert result.exit_code == 0
