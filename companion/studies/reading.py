@@ -69,8 +69,8 @@ def measure_reading(
     Returns
     -------
     dict
-        `config`, `data` and `entries`, one for each of `BASELINES`, and one for each training with `trained`,
-        `pretrained`, `seed` and `parameters`; each with `scores`, set to what `reading_scores` returns.
+        `config`, `data` and `entries`, one for each of `BASELINES` and each set, and one for each training with
+        `trained`, `pretrained`, `seed` and `parameters`; each with `scores`, set to what `reading_scores` returns.
 
     Raises
     ------
@@ -87,9 +87,9 @@ def measure_reading(
     record.data |= {name: data_checksum(found, ("train", SETS[name])) for name, found in splits.items()}
     source = _source(model, output, train, {"seeds": seeds} | options)
     scored = {name: _rows(splits[name][SETS[name]], name) for name in splits}
-    for name, answer in BASELINES.items():
-        if record.find(baseline=name) is None:
-            record.add({"baseline": name, "scores": _baseline_scores(answer, scored)}, source)
+    for name, part in ((name, part) for name in BASELINES for part in scored):
+        if not any(part in entry["scores"] for entry in grouped(record.to_dict()).get(name, ())):
+            record.add({"baseline": name, "scores": {part: _baseline_scores(BASELINES[name], *scored[part])}}, source)
     for name, pretrained, seed in tqdm(_todo(record, train, seeds), disable=not progress, unit="training"):
         for entry in _train(CHAINS[name], model, splits, scored, seed, not pretrained, options):
             record.add(entry, source)
@@ -126,7 +126,7 @@ def reading_table(record: Mapping[str, Any]) -> str:
     """
     lines = [f"{'':<31}{'scored on':<16}{'EM':>6}{'F1':>6}{'answerable':>12}{'refused':>9}"]
     for title, entries in grouped(record).items():
-        for name in entries[0]["scores"]:
+        for name in dict.fromkeys(name for entry in entries for name in entry["scores"]):
             cells = [_median(entries, name, score) for score in ("exact_match", "f1", "answerable_f1", "refused")]
             shown = ["-" if value is None else f"{100 * value:.1f}" for value in cells]
             lines.append(f"{title:<31}{name:<16}{shown[0]:>6}{shown[1]:>6}{shown[2]:>12}{shown[3]:>9}")
@@ -143,7 +143,7 @@ def grouped(record: Mapping[str, Any]) -> dict[str, list[dict[str, Any]]]:
 
 
 def _median(entries: Sequence[Mapping[str, Any]], name: str, score: str) -> float | None:
-    values = [entry["scores"][name][score] for entry in entries if score in entry["scores"][name]]
+    values = [entry["scores"][name][score] for entry in entries if score in entry["scores"].get(name, ())]
     return float(np.median(values)) if values else None
 
 
@@ -183,11 +183,8 @@ def _scores_of(reader: QuestionAnswerer, items: list[Any], gold: list[Any]) -> d
     return reading_scores([answer.text for answer in reader.predict(items)], [one["text"] for one in gold])
 
 
-def _baseline_scores(answer: Callable[[str, str], str], scored: Mapping[str, Any]) -> dict[str, dict[str, float]]:
-    return {
-        name: reading_scores([answer(*item) for item in items], [one["text"] for one in gold])
-        for name, (items, gold) in scored.items()
-    }
+def _baseline_scores(answer: Callable[[str, str], str], items: list[Any], gold: list[Any]) -> dict[str, float]:
+    return reading_scores([answer(*item) for item in items], [one["text"] for one in gold])
 
 
 def _rows(split: Any, name: str) -> tuple[list[Any], list[Any]]:

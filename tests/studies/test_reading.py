@@ -66,6 +66,7 @@ def test_every_training_is_measured_once_and_the_record_goes_on(
     )
     both = measure_reading(tiny, output, train=["squad_v1_subset"], seeds=1, progress=False, **OPTIONS)
     assert both["entries"][: len(first["entries"])] == first["entries"]
+    assert set(grouped(both)["no answer"][1]["scores"]) == {"squad_v1_subset"}  # the set is new, the baselines too
     last = both["entries"][-2:]
     assert [entry["trained"] for entry in last] == ["squad_v1_subset", "squad_v1_subset, then passages"]
     assert all(set(entry["scores"]) == set(reading.SETS) for entry in last)
@@ -75,7 +76,7 @@ def test_every_training_is_measured_once_and_the_record_goes_on(
     monkeypatch.setattr(reading, "_train", lambda *_: pytest.fail("trained twice"))
     trained = measure_reading(tiny, output, train=["passages", "squad_v1_subset"], seeds=1, progress=False, **OPTIONS)
     assert trained == both
-    assert reading_table(both).count("\n") == 3 + 2 + 2 * 2
+    assert reading_table(both).count("\n") == 3 * 2 + 2 + 2 * 2
 
 
 def test_a_continued_reader_starts_from_the_head_it_finds(tiny: Path, tmp_path: Path):
