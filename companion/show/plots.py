@@ -143,7 +143,7 @@ def heat_map(
         fig.colorbar(image, label=value_label)
         for (row, column), value in np.ndenumerate(values):
             if text := texts[row][column]:
-                colour = "white" if value < (low + high) / 2 else "black"
+                colour = "#FEFEFE" if value < (low + high) / 2 else "black"  # white itself is the page's, see `themed`
                 axes.text(column, row, text, ha="center", va="center", color=colour, fontsize=9)
     return fig
 

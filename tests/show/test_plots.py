@@ -131,6 +131,15 @@ def test_curves_over_whole_numbers_have_ticks_at_whole_numbers(x, whole):
     assert all(tick % 1 == 0 for tick in axes.get_xticks()) == whole
 
 
+def test_the_number_in_a_dark_cell_is_light_on_every_page():
+    names = {"rows": ["a"], "columns": ["x", "y"], "row_label": "", "column_label": "", "value_label": ""}
+    svg = plots.heat_map([[1, 2.5]], **names)._repr_svg_()
+    assert (
+        re.search(r"fill: #fefefe[^>]*>1\.00<", svg)
+        and "--show-paper" not in svg.split(">1.00<")[0].rsplit("<text", 1)[1]
+    )
+
+
 def test_heat_map_writes_numbers_texts_or_nothing_into_its_cells():
     names = {"rows": ["a"], "columns": ["x", "y"], "row_label": "", "column_label": "", "value_label": "v"}
 
