@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel
 
 from companion.support.devices import peak_memory, seed_everything
+from companion.support.memory import FRAGMENTS_EVERY, give_back_fragments
 from companion.training.checkpoint import load_checkpoint, save_checkpoint, settings_as_json
 from companion.training.history import History
 from companion.training.isolation import Isolation, new_accelerator
@@ -125,6 +126,8 @@ class Run:
             if self.average is not None:
                 self.average.update_parameters(self.model)
             self.history.advance(time.perf_counter() - began)
+            if self.due(FRAGMENTS_EVERY):
+                give_back_fragments(self.device)
             self.log(record, bar)
             validated = self.is_last or self.due(self.settings.validate_every)
             if validated:

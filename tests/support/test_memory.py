@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import resource
 import sys
 from pathlib import Path
@@ -10,7 +11,8 @@ import pytest
 import torch
 
 from companion.support import memory
-from companion.support.memory import freed_memory_kept
+from companion.support.memory import FRAGMENTS_EVERY, freed_memory_kept, give_back_fragments
+from tests.toys import RUN, run
 
 CPU = torch.device("cpu")
 linux = pytest.mark.skipif(memory._glibc() is None, reason="the C library is not glibc")
@@ -46,6 +48,25 @@ def test_at_the_end_it_goes_back_to_the_system():
         take_and_free(40)
         inside = resident_bytes()
     assert inside - resident_bytes() > 200 * 2**20
+
+
+@linux
+def test_gaps_between_what_is_kept_can_be_given_back_inside():
+    with freed_memory_kept(CPU):
+        tensors = [torch.ones(1 + i % 2, 2**20) for i in range(120)]
+        tensors = tensors[::2]  # every second one is freed: gaps of 8 MB
+        before = resident_bytes()
+        give_back_fragments(CPU)
+        assert before - resident_bytes() > 200 * 2**20
+        assert all(float(tensor[0, 0]) == 1 for tensor in tensors)
+
+
+@linux
+def test_training_gives_them_back_now_and_then(monkeypatch: pytest.MonkeyPatch):
+    called = []
+    monkeypatch.setattr("companion.training.run.give_back_fragments", called.append)
+    run(dataclasses.replace(RUN, steps=2 * FRAGMENTS_EVERY + 1, save_every=0))
+    assert called == [CPU, CPU]
 
 
 @linux
