@@ -277,8 +277,8 @@ def bench_pairs(
     progress: Annotated[bool, typer.Option(help="Show a progress bar.")] = True,
 ) -> None:
     """Fine-tune on both texts, without segments and on the second text alone; ask about swapped pairs."""
-    given = {"epochs": epochs, "learning_rate": learning_rate, "batch_size": batch_size, "dropout": dropout}
-    given |= {"precision": precision, "device": device}
+    given: dict[str, Any] = {"epochs": epochs, "learning_rate": learning_rate, "batch_size": batch_size}
+    given |= {"dropout": dropout, "precision": precision, "device": device}
     with errors():
         from companion.studies.pairs import measure_pairs, pairs_table
 

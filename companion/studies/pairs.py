@@ -137,9 +137,9 @@ class SegmentClassifier(TextClassifier):
 
     def _encode(self, tokenizer: Tokenizer, items: list[Any], targets: Targets | None = None) -> Rows:
         rows = super()._encode(tokenizer, items, targets)
-        if not self.segments:
-            rows["token_type_ids"] = [[0] * len(ids) for ids in rows["input_ids"]]
-        return rows
+        if self.segments:
+            return rows
+        return {**rows, "token_type_ids": [[0] * len(ids) for ids in rows["input_ids"]]}
 
 
 def measure_pairs(
