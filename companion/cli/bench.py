@@ -10,6 +10,21 @@ import typer
 
 from companion.cli.shared import Device, Model, Precision, Seed, bench, errors
 
+ModelSize = Annotated[str, typer.Option(help="tiny, mini, small, medium, base or large.")]
+VocabSize = Annotated[int, typer.Option(help="Rows of the token embeddings; 30522 is the published models'.")]
+Lengths = Annotated[str, typer.Option(help="short: as SST-2's phrases; long: 50 to 500 words.")]
+Precisions = Annotated[
+    list[str] | None, typer.Option("--precision", help="Of this package, once or more; auto and fp32 by default.")
+]
+Threads = Annotated[int | None, typer.Option(help="Of the CPU; PyTorch's default if none is given.")]
+Clock = Annotated[str, typer.Option(help="wall, or cpu: processor time, for a busy machine and one thread.")]
+Output = Annotated[Path | None, typer.Option(help="Write the record to this JSON file.")]
+
+
+def _given(**options: Any) -> dict[str, Any]:
+    """Return the options that were given a value."""
+    return {name: value for name, value in options.items() if value is not None}
+
 
 @bench.command(
     "pretrain",
@@ -17,7 +32,7 @@ from companion.cli.shared import Device, Model, Precision, Seed, bench, errors
     epilog="Example:  companion bench pretrain --vocab-size 8192 --threads 1 --clock cpu",
 )
 def bench_pretrain(
-    model: Annotated[str, typer.Option(help="tiny, mini, small, medium, base or large.")] = "mini",
+    model: ModelSize = "mini",
     vocab_size: Annotated[list[int] | None, typer.Option(help="Once or more; 8192 and 30522 by default.")] = None,
     batch_size: Annotated[int, typer.Option(help="Rows of a batch.")] = 32,
     max_tokens: Annotated[int, typer.Option(help="Tokens of a row.")] = 128,
@@ -28,13 +43,11 @@ def bench_pretrain(
         list[str] | None, typer.Option(help="Of this package, once or more; auto and fp32 by default.")
     ] = None,
     trainer_bf16: Annotated[bool, typer.Option(help="Compare with Trainer in bf16 too.")] = True,
-    threads: Annotated[int | None, typer.Option(help="Of the CPU; PyTorch's default if none is given.")] = None,
-    clock: Annotated[
-        str, typer.Option(help="wall, or cpu: processor time, for a busy machine and one thread.")
-    ] = "wall",
+    threads: Threads = None,
+    clock: Clock = "wall",
     device: Device = None,
     seed: Seed = 0,
-    output: Annotated[Path | None, typer.Option(help="Write the record to this JSON file.")] = None,
+    output: Output = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print the record, not a table.")] = False,
     progress: Annotated[bool, typer.Option(help="Show progress bars.")] = True,
 ) -> None:
@@ -52,17 +65,6 @@ def bench_pretrain(
         if output is not None:
             write_json(output, record)
         print(json.dumps(record, indent=1) if as_json else pretraining_table(record))
-
-
-ModelSize = Annotated[str, typer.Option(help="tiny, mini, small, medium, base or large.")]
-VocabSize = Annotated[int, typer.Option(help="Rows of the token embeddings; 30522 is the published models'.")]
-Lengths = Annotated[str, typer.Option(help="short: as SST-2's phrases; long: 50 to 500 words.")]
-Precisions = Annotated[
-    list[str] | None, typer.Option("--precision", help="Of this package, once or more; auto and fp32 by default.")
-]
-Threads = Annotated[int | None, typer.Option(help="Of the CPU; PyTorch's default if none is given.")]
-Clock = Annotated[str, typer.Option(help="wall, or cpu: processor time, for a busy machine and one thread.")]
-Output = Annotated[Path | None, typer.Option(help="Write the record to this JSON file.")]
 
 
 @bench.command(
@@ -201,8 +203,9 @@ def bench_tasks(
     with errors():
         from companion.studies.tasks import GLUE, measure_tasks, tasks_table
 
-        given = {"epochs": epochs, "learning_rate": learning_rate, "dropout": dropout, "device": device}
-        options = {name: value for name, value in given.items() if value is not None} | {"precision": precision}
+        options = _given(
+            epochs=epochs, learning_rate=learning_rate, dropout=dropout, device=device, precision=precision
+        )
         record = measure_tasks(task or GLUE, model, output, seeds=seeds, progress=progress, **options)
         print(tasks_table(record))
 
@@ -226,8 +229,7 @@ def bench_pooling(
     with errors():
         from companion.studies.pooling import measure_pooling, pooling_table
 
-        given = {"epochs": epochs, "precision": precision, "device": device}
-        options = {name: value for name, value in given.items() if value is not None}
+        options = _given(epochs=epochs, precision=precision, device=device)
         print(pooling_table(measure_pooling(model, output, task=task, seeds=seeds, progress=progress, **options)))
 
 
@@ -251,7 +253,7 @@ def bench_reading(
     with errors():
         from companion.studies.reading import measure_reading, reading_table
 
-        options = {"precision": precision} | ({} if device is None else {"device": device})
+        options = _given(precision=precision, device=device)
         sets = train or ["passages"]
         print(reading_table(measure_reading(model, output, train=sets, seeds=seeds, progress=progress, **options)))
 
@@ -277,12 +279,11 @@ def bench_pairs(
     progress: Annotated[bool, typer.Option(help="Show a progress bar.")] = True,
 ) -> None:
     """Fine-tune on both texts, without segments and on the second text alone; ask about swapped pairs."""
-    given: dict[str, Any] = {"epochs": epochs, "learning_rate": learning_rate, "batch_size": batch_size}
-    given |= {"dropout": dropout, "precision": precision, "device": device}
+    given = {"learning_rate": learning_rate, "batch_size": batch_size, "dropout": dropout}
+    options = _given(epochs=epochs, **given, precision=precision, device=device)
     with errors():
         from companion.studies.pairs import measure_pairs, pairs_table
 
-        options = {name: value for name, value in given.items() if value is not None}
         print(pairs_table(measure_pairs(model, output, task=task, seeds=seeds, progress=progress, **options)))
 
 

@@ -75,77 +75,20 @@ def _glue(subset: str, texts: tuple[str, ...], scores: tuple[str, ...], **others
     return Card(texts=texts, scores=scores, hub="nyu-mll/glue", subset=subset, **(shared | others))
 
 
+def _own(texts: tuple[str, ...], label: str = "label", **others: Any) -> Card:
+    """Return the card of a set that comes with the package, labels of its test part included."""
+    shared: dict[str, Any] = {"kind": "single", "scores": ("accuracy",), "epochs": 6, "scored_on": "test"}
+    return Card(texts, label, licence="CC BY 4.0", source="written for this book", **(shared | others))
+
+
 CATALOGUE = {
-    "reviews": Card(
-        ("text",),
-        "label",
-        "single",
-        ("accuracy",),
-        licence="CC BY 4.0",
-        source="written for this book",
-        epochs=6,
-        scored_on="test",
-    ),
-    "entities": Card(
-        ("tokens",),
-        "ner_tags",
-        "tags",
-        ("entity_f1",),
-        licence="CC BY 4.0",
-        source="written for this book",
-        epochs=6,
-        scored_on="test",
-    ),
-    "pairs": Card(
-        ("first", "second"),
-        "relation",
-        "single",
-        ("accuracy",),
-        licence="CC BY 4.0",
-        source="written for this book",
-        epochs=10,
-        scored_on="test",
-    ),
-    "relations": Card(
-        ("marked",),
-        "relation",
-        "single",
-        ("accuracy",),
-        licence="CC BY 4.0",
-        source="written for this book",
-        epochs=6,
-        scored_on="test",
-    ),
-    "tickets": Card(
-        ("text",),
-        "label",
-        "single",
-        ("accuracy",),
-        licence="CC BY 4.0",
-        source="written for this book",
-        epochs=6,
-        scored_on="test",
-    ),
-    "headlines": Card(
-        ("text", "company"),
-        "label",
-        "single",
-        ("accuracy",),
-        licence="CC BY 4.0",
-        source="written for this book",
-        epochs=6,
-        scored_on="test",
-    ),
-    "passages": Card(
-        ("question", "context"),
-        "answers",
-        "spans",
-        ("exact_match", "f1"),
-        licence="CC BY 4.0",
-        source="written for this book",
-        epochs=6,
-        scored_on="test",
-    ),
+    "reviews": _own(("text",)),
+    "entities": _own(("tokens",), "ner_tags", kind="tags", scores=("entity_f1",)),
+    "pairs": _own(("first", "second"), "relation", epochs=10),
+    "relations": _own(("marked",), "relation"),
+    "tickets": _own(("text",)),
+    "headlines": _own(("text", "company")),
+    "passages": _own(("question", "context"), "answers", kind="spans", scores=("exact_match", "f1")),
     "python_questions": Card(
         ("question",), "names", "ranking", ("reciprocal_rank",), licence="CC BY 4.0", source="written for this book"
     ),

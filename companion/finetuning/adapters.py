@@ -28,7 +28,6 @@ if TYPE_CHECKING:
     from peft import PeftConfig
 
 Model = TypeVar("Model", bound=BertWithHead)
-FILE = "adapter_config.json"
 PREFIX = "base_model.model."  # before the names of weights in PEFT's files
 RATE_SCALE = 5  # the learning rate of an adapter, as a multiple of that of the whole network
 NAMES = ("lora", "ia3")

@@ -12,9 +12,7 @@ import numpy as np
 from companion.data.labelled import load_dataset
 from companion.finetuning.classifier import TextClassifier
 from companion.finetuning.targets import Targets
-from companion.studies.tasks import TASKS, bench_command, data_checksum, weights_checksum
-from companion.support.devices import best_device, precision_for
-from companion.support.locate import locate
+from companion.studies.tasks import TASKS, bench_command, data_checksum, new_baseline, open_record
 from companion.support.record import RunRecord, hardware_of, provenance
 from companion.support.require import choice, integer
 from companion.text.tokenizer import Tokenizer
@@ -67,14 +65,10 @@ def control_answers(control: str, train: tuple[list[Any], list[Any]], test: Sequ
     ValueError
         If the control is unknown.
     """
-    from sklearn.feature_extraction.text import TfidfVectorizer
-    from sklearn.linear_model import LogisticRegression
-    from sklearn.pipeline import make_pipeline
-
     choice("control", control, CONTROLS)
-    view, model = CONTROLS[control], LogisticRegression(C=20, max_iter=1000)
-    if view is not shared_words:
-        model = make_pipeline(TfidfVectorizer(ngram_range=(1, 2), sublinear_tf=True), model)
+    view, model = CONTROLS[control], new_baseline("bag_of_words")
+    if view is shared_words:
+        model = model[-1]  # numbers need no words counted
     return model.fit(view(train[0]), train[1]).predict(view(test))
 
 
@@ -106,16 +100,12 @@ def measure_controls(tasks: Sequence[str], output: str | Path) -> dict[str, Any]
         train, (pairs, truth) = (TASKS[task].rows(splits[task][part]) for part in TASKS[task].parts)
         for control in ("constant", *CONTROLS):
             if record.find(task=task, control=control) is None:
-                constant = control == "constant"
-                found = _commonest(train[1], len(truth)) if constant else control_answers(control, train, pairs)
+                fitted = new_baseline("constant").fit(*train)
+                found = fitted.predict(pairs) if control == "constant" else control_answers(control, train, pairs)
                 right = int((found == np.array(truth)).sum())
                 f1 = {"f1": TASKS[task].scores["f1"](truth, list(found))} if TASKS[task].card.positive else {}
                 record.add({"task": task, "control": control, "rows": len(truth), "right": right} | f1, source)
     return record.to_dict()
-
-
-def _commonest(labels: list[Any], count: int) -> np.ndarray:
-    return np.array([max(sorted(set(labels)), key=labels.count)] * count)
 
 
 def controls_table(record: Mapping[str, Any]) -> str:
@@ -191,7 +181,8 @@ def measure_pairs(
     train, test = (TASKS[task].rows(splits[part]) for part in TASKS[task].parts)
     options = {"epochs": TASKS[task].card.epochs} | options
     labels = sorted(set(train[1]))
-    record = _open_record(model, output, task, options, labels, data_checksum(splits, TASKS[task].parts))
+    data = {task: data_checksum(splits, TASKS[task].parts)}
+    record = open_record("pairs", model, output, options, {"task": task, "labels": labels}, data)
     hardware = hardware_of(options.get("device"), options.get("precision"))
     given = {"task": task, "seeds": seeds} | options
     source = provenance(bench_command("pairs", model, output, given), hardware)
@@ -260,13 +251,3 @@ def pairs_table(record: Mapping[str, Any]) -> str:
     """Set the record of `measure_pairs` as text: a row for each of `VIEWS`, a column for each seed."""
     rows = accuracies(record).items()
     return "\n".join(f"{name:<24}" + "".join(f"{value:>7.1f}" for value in values) for name, values in rows)
-
-
-def _open_record(
-    model: str | Path, output: str | Path, task: str, options: Mapping[str, Any], labels: list[Any], checksum: str
-) -> RunRecord:
-    """Return the record in `output`, if it is of this measurement, or a new one."""
-    precision = precision_for(best_device(options.get("device")), options.get("precision"))
-    config = {"model": Path(model).name, "task": task, "options": dict(options), "precision": precision}
-    config |= {"labels": labels, "weights_checksum": weights_checksum(locate(model))}
-    return RunRecord.open(output, "pairs", config, {task: checksum})

@@ -11,14 +11,12 @@ from torch import Tensor
 from companion.applications.search.vectors import pool
 from companion.data.labelled import load_dataset
 from companion.finetuning.classifier import TextClassifier
-from companion.model.checkpoints import weights_checksum
 from companion.model.encoder import all_tokens, initialise
 from companion.model.heads import BertForSequenceClassification
 from companion.model.outputs import BertModelOutput
-from companion.studies.tasks import TASKS, bench_command, data_checksum
-from companion.support.devices import best_device, generators_kept, precision_for, seed_everything
-from companion.support.locate import locate
-from companion.support.record import RunRecord, hardware_of, provenance
+from companion.studies.tasks import TASKS, bench_command, data_checksum, open_record
+from companion.support.devices import generators_kept, seed_everything
+from companion.support.record import hardware_of, provenance
 from companion.support.require import choice, integer
 
 
@@ -119,7 +117,8 @@ def measure_pooling(
     splits = load_dataset(task)
     train, test = (TASKS[task].rows(splits[part]) for part in TASKS[task].parts)
     options = {"epochs": TASKS[task].card.epochs} | options
-    record = _open_record(model, output, task, options, data_checksum(splits, TASKS[task].parts))
+    data = {task: data_checksum(splits, TASKS[task].parts)}
+    record = open_record("pooling", model, output, options, {"task": task}, data)
     hardware = hardware_of(options.get("device"), options.get("precision"))
     given = {"task": task, "seeds": seeds} | options
     source = provenance(bench_command("pooling", model, output, given), hardware)
@@ -140,13 +139,3 @@ def pooling_table(record: Mapping[str, Any]) -> str:
     """Set the record of `measure_pooling` as text: a row for each pooling, a column for each seed."""
     rows = accuracies(record).items()
     return "\n".join(f"{name:<12}" + "".join(f"{value:>7.1f}" for value in values) for name, values in rows)
-
-
-def _open_record(
-    model: str | Path, output: str | Path, task: str, options: Mapping[str, Any], checksum: str
-) -> RunRecord:
-    """Return the record in `output`, if it is of this measurement, or a new one."""
-    precision = precision_for(best_device(options.get("device")), options.get("precision"))
-    config = {"model": Path(model).name, "task": task, "options": dict(options), "precision": precision}
-    weights = weights_checksum(locate(model))
-    return RunRecord.open(output, "pooling", config | {"weights_checksum": weights}, {task: checksum})

@@ -15,9 +15,7 @@ from companion.finetuning.answerer import QuestionAnswerer
 from companion.finetuning.answers import answer_f1, exact_match
 from companion.finetuning.overlap import overlap_answer, overlapping_sentence
 from companion.model.heads import BertForQuestionAnswering
-from companion.studies.tasks import bench_command, data_checksum, weights_checksum
-from companion.support.devices import best_device, precision_for
-from companion.support.locate import locate
+from companion.studies.tasks import bench_command, data_checksum, open_record
 from companion.support.record import RunRecord, hardware_of, provenance
 from companion.support.require import choice, integer
 
@@ -83,7 +81,7 @@ def measure_reading(
         choice("train", name, CHAINS)
     integer("seeds", seeds, minimum=1)
     splits = {name: load_dataset(name, progress=progress) for name in SETS if name == "passages" or name in train}
-    record = _open_record(model, output, options, splits)
+    record = open_record("reading", model, output, options, {}, {})
     record.data |= {name: data_checksum(found, ("train", SETS[name])) for name, found in splits.items()}
     source = _source(model, output, train, {"seeds": seeds} | options)
     scored = {name: _rows(splits[name][SETS[name]], name) for name in splits}
@@ -198,13 +196,3 @@ def _called(chain: Sequence[str]) -> str:
 def _source(model: str | Path, output: str | Path, train: Sequence[str], options: dict[str, Any]) -> dict[str, Any]:
     command = bench_command("reading", model, output, options) + "".join(f" --train {name}" for name in train)
     return provenance(command, hardware_of(options.get("device"), options.get("precision")))
-
-
-def _open_record(
-    model: str | Path, output: str | Path, options: Mapping[str, Any], splits: Mapping[str, Any]
-) -> RunRecord:
-    """Return the record in `output`, if it is of this measurement, or a new one."""
-    precision = precision_for(best_device(options.get("device")), options.get("precision"))
-    config = {"model": Path(model).name, "options": dict(options), "precision": precision}
-    config |= {"weights_checksum": weights_checksum(locate(model))}
-    return RunRecord.open(output, "reading", config, {})

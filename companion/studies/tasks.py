@@ -130,7 +130,8 @@ def measure_tasks(
     for name in names:
         choice("task", name, TASKS)
     integer("seeds", seeds, minimum=1)
-    record = _open_record(model, output, seeds, options)
+    epochs = {name: task.card.epochs for name, task in TASKS.items()}
+    record = open_record("tasks", model, output, options, {"seeds": seeds, "epochs": epochs}, {})
     hardware = hardware_of(options.get("device"), options.get("precision"))
     source = provenance(bench_command("tasks", model, output, {"seeds": seeds} | options), hardware)
     parts = [(name, part) for name in names for part in (*BASELINES, *NETWORKS)]
@@ -172,13 +173,14 @@ def baseline_scores(name: str, baseline: str) -> dict[str, float | None]:
     task, splits = TASKS[name], load_dataset(name)
     (train, labels), (texts, truth) = (task.rows(splits[part]) for part in task.parts)
     train, texts = ([text if isinstance(text, str) else " ".join(text) for text in part] for part in (train, texts))
-    predicted = _baseline(baseline, task.is_regression).fit(train, labels).predict(texts)
+    predicted = new_baseline(baseline, task.is_regression).fit(train, labels).predict(texts)
     if baseline == "constant" and task.is_regression:
         return dict.fromkeys(task.scores)
     return {score: float(function(truth, list(predicted))) for score, function in task.scores.items()}
 
 
-def _baseline(name: str, is_regression: bool) -> Any:
+def new_baseline(name: str, is_regression: bool = False) -> Any:
+    """Return a baseline of `baseline_scores`, to be fitted on texts."""
     from sklearn.dummy import DummyClassifier, DummyRegressor
     from sklearn.feature_extraction.text import TfidfVectorizer
     from sklearn.linear_model import LogisticRegression, Ridge
@@ -265,13 +267,35 @@ def _with_range(values: Sequence[float]) -> str:
     return f"{_percent(statistics.median(values))} ({_percent(min(values))} to {_percent(max(values))})"
 
 
-def _open_record(model: str | Path, output: str | Path, seeds: int, options: Mapping[str, Any]) -> RunRecord:
-    """Return the record in `output`, if it is of this measurement, or a new one."""
+def open_record(
+    kind: str,
+    model: str | Path,
+    output: str | Path,
+    options: Mapping[str, Any],
+    settings: Mapping[str, Any],
+    data: Mapping[str, Any],
+) -> RunRecord:
+    """Return the record of a checkpoint in `output`, if it is of this measurement, or a new one.
+
+    Parameters
+    ----------
+    kind : str
+        Which measurement it is.
+    model, output : str or Path
+        The checkpoint, whose name and checksum are kept, and the file.
+    options, settings : mapping
+        Parameters of the estimator; what else the measurement is defined by.
+    data : mapping
+        Checksums of the data.
+
+    Raises
+    ------
+    ValueError
+        If the file is of another measurement.
+    """
     precision = precision_for(best_device(options.get("device")), options.get("precision"))
-    config = {"model": Path(model).name, "seeds": seeds, "options": dict(options), "precision": precision}
-    epochs = {name: task.card.epochs for name, task in TASKS.items()}
-    checksum = weights_checksum(locate(model))
-    return RunRecord.open(output, "tasks", config | {"weights_checksum": checksum, "epochs": epochs}, {})
+    config = {"model": Path(model).name, **settings, "options": dict(options), "precision": precision}
+    return RunRecord.open(output, kind, config | {"weights_checksum": weights_checksum(locate(model))}, data)
 
 
 def bench_command(name: str, model: str | Path, output: str | Path, options: Mapping[str, Any]) -> str:

@@ -12,10 +12,11 @@ from safetensors import safe_open
 
 from companion import BertForMaskedLM, BertForPreTraining, Tokenizer
 from companion.applications.fill import fill_mask
+from companion.model.checkpoints import weights_checksum
 from companion.pretraining.card import chain_of, machines_table, runs_table
 from companion.pretraining.corpus import vocabulary_checksum
 from companion.studies.pooling import accuracies
-from companion.studies.tasks import GLUE, TASKS, by_task, weights_checksum
+from companion.studies.tasks import GLUE, TASKS, by_task
 from companion.studies.variants import VARIANTS
 from companion.support.locate import BUNDLED
 
