@@ -20,7 +20,7 @@ from nbval.plugin import IPyNbCell
 from browser import MISSING, chromium_program
 
 RELATIVE_TOLERANCE = 1e-3
-NOTEBOOK_SECONDS = 75.0  # 60 on free cores; two hyperthreads of one core inflate processor time
+NOTEBOOK_SECONDS = 60.0
 WITHIN = re.compile(r"(-?[\d,]+(?:\.\d+)?) \(to ([\d.e-]+)\)")  # what a claim prints of a measured value
 DRAWN = ('<div class="show">', "<svg")  # what these say stands in the text beside them, which is compared
 FLOAT = re.compile(r"([-+]?(?:\d+\.\d*(?:[eE][-+]?\d+)?|\.\d+(?:[eE][-+]?\d+)?|\d+[eE][-+]?\d+))")
