@@ -4,11 +4,9 @@ from collections import Counter, defaultdict
 
 import pytest
 from sets import SPLITS, card_text, figures, row_of_table, shared_runs, similar_texts
-from sklearn.feature_extraction.text import TfidfVectorizer
-from sklearn.linear_model import LogisticRegression
-from sklearn.pipeline import make_pipeline
 
 from companion import load_dataset
+from companion.studies.tasks import new_baseline
 
 CARD = card_text("headlines")
 LABELS = ("positive", "neutral", "negative")
@@ -72,9 +70,7 @@ def test_a_bag_of_words_scores_what_the_card_says(headlines):
     assert [accuracy] == pytest.approx(figures(CARD, "label of the train split: #%"), abs=0.06)
 
     def scores(text_of, parts):
-        model = make_pipeline(
-            TfidfVectorizer(ngram_range=(1, 2), sublinear_tf=True), LogisticRegression(C=20, max_iter=1000)
-        ).fit([text_of(row) for row in train], train["label"])
+        model = new_baseline("bag_of_words").fit([text_of(row) for row in train], train["label"])
         return [100 * model.score([text_of(row) for row in part], [row["label"] for row in part]) for part in parts]
 
     every = list(test)

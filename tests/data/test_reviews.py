@@ -2,18 +2,14 @@
 
 import re
 from collections import Counter, defaultdict
-from pathlib import Path
 
 import pytest
-from sklearn.feature_extraction.text import TfidfVectorizer
-from sklearn.linear_model import LogisticRegression
-from sklearn.pipeline import make_pipeline
+from sets import SPLITS, card_text, row_of_table, similar_texts
 
-import companion.data.labelled
 from companion import load_dataset
+from companion.studies.tasks import new_baseline
 
-CARD = (Path(companion.data.labelled.__file__).parent / "sets" / "reviews" / "README.md").read_text(encoding="utf-8")
-SPLITS = ("train", "validation", "test")
+CARD = card_text("reviews")
 
 
 @pytest.fixture(scope="module")
@@ -23,9 +19,7 @@ def reviews():
 
 @pytest.fixture(scope="module")
 def bag_of_words(reviews):
-    model = make_pipeline(
-        TfidfVectorizer(ngram_range=(1, 2), sublinear_tf=True), LogisticRegression(C=20, max_iter=1000)
-    )
+    model = new_baseline("bag_of_words")
     return model.fit(reviews["train"]["text"], reviews["train"]["label"])
 
 
@@ -38,8 +32,7 @@ def test_the_card_counts_what_is_there(reviews, split):
     rows = reviews[split]
     labels = Counter(rows["label"])
     counts = [len(rows), labels["positive"], labels["negative"], sum(pair is not None for pair in rows["pair"])]
-    cells = re.search(rf"^\| {split} \|(.*)\|$", CARD, re.MULTILINE).group(1)
-    assert [int(cell.replace(",", "")) for cell in cells.split("|")] == counts
+    assert row_of_table(CARD, split) == counts
 
 
 def test_no_text_occurs_twice_and_lengths_are_as_said(reviews):
@@ -63,11 +56,8 @@ def test_contrast_pairs_are_two_of_opposite_labels_in_one_split(reviews):
 
 def test_no_two_reviews_outside_a_pair_are_near_duplicates(reviews):
     rows = [row for split in SPLITS for row in reviews[split]]
-    vectors = TfidfVectorizer().fit_transform([row["text"] for row in rows])
-    similar = (vectors @ vectors.T).tocoo()
-    for i, j, cosine in zip(similar.row, similar.col, similar.data, strict=True):
-        if i < j and cosine > 0.6:
-            assert rows[i]["pair"] is not None and rows[i]["pair"] == rows[j]["pair"], (rows[i], rows[j])
+    for i, j in similar_texts([row["text"] for row in rows]):
+        assert rows[i]["pair"] is not None and rows[i]["pair"] == rows[j]["pair"], (rows[i], rows[j])
 
 
 def test_the_topic_does_not_give_the_label_away(reviews):

@@ -6,14 +6,13 @@ from collections import Counter
 import numpy as np
 import pytest
 from sets import SPLITS, card_text, figures, row_of_table, shared_runs, similar_texts
-from sklearn.feature_extraction.text import TfidfVectorizer
-from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import f1_score
 from sklearn.multiclass import OneVsRestClassifier
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import MultiLabelBinarizer
 
 from companion import load_dataset
+from companion.studies.tasks import new_baseline
 
 CARD = card_text("tickets")
 OUT = "out_of_scope"
@@ -70,13 +69,9 @@ def test_no_text_occurs_twice_or_nearly_so(tickets):
     assert shared_runs(tickets["train"]["text"], tickets["test"]["text"]) == set()
 
 
-def vectors() -> TfidfVectorizer:
-    return TfidfVectorizer(ngram_range=(1, 2), sublinear_tf=True)
-
-
 def test_the_baselines_of_the_card(tickets):
     train, test = tickets["train"], tickets["test"]
-    model = make_pipeline(vectors(), LogisticRegression(C=20, max_iter=1000)).fit(train["text"], train["label"])
+    model = new_baseline("bag_of_words").fit(train["text"], train["label"])
     found, truth = model.predict(test["text"]), np.array(test["label"])
     measured = [100 * max(Counter(truth).values()) / len(truth), 100 * (found == truth).mean()]
     measured += [100 * (found == truth)[part].mean() for part in (truth != OUT, truth == OUT)]
@@ -90,7 +85,8 @@ def test_the_baselines_of_the_card(tickets):
 def test_the_topic_baselines_of_the_card(tickets):
     train, test = tickets["train"], tickets["test"]
     columns = MultiLabelBinarizer().fit(train["topics"])
-    model = make_pipeline(vectors(), OneVsRestClassifier(LogisticRegression(C=20, max_iter=1000)))
+    words, predictor = new_baseline("bag_of_words")
+    model = make_pipeline(words, OneVsRestClassifier(predictor))
     found = model.fit(train["text"], columns.transform(train["topics"])).predict(test["text"])
     truth = columns.transform(test["topics"])
     commonest = np.zeros_like(truth)
