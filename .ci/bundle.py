@@ -11,6 +11,7 @@ from __future__ import annotations
 import argparse
 import json
 import textwrap
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ import torch
 
 from companion.model.heads import BertForPreTraining
 from companion.pretraining.card import chain_of, common_settings, machines_table, runs_table
+from companion.pretraining.config import PretrainingConfig
 from companion.pretraining.record import RECORD
 from companion.support.files import atomic_file, write_json
 from companion.support.locate import BUNDLED
@@ -55,8 +57,8 @@ batches, 15% masked): masked-token loss {validation_mlm:.3f} nats, accuracy {val
 next-sentence accuracy {validation_nsp_accuracy:.1%}. The full record, with the
 learning curves: `record.json` beside this page.
 
-**Limits.** It saw {seen:.1f} passes over little text: facts are few and unreliable, rare words weak. Positions
-beyond {max_tokens} were never trained. The books carry the attitudes of their time towards women, colonised
+**Limits.** It saw {seen:.1f} passes over little text: facts are few and unreliable, rare words weak. {long_rows}
+The books carry the attitudes of their time towards women, colonised
 peoples and other groups, and the model repeats them. Do not use it to decide about people.
 
 **Licence.** Apache License 2.0, as the code; the licences of the text are named above.
@@ -109,7 +111,7 @@ def _figures(model: BertForPreTraining, record: dict[str, Any]) -> dict[str, Any
         "documents": record["corpus"]["documents"],
         "tokens": record["corpus"]["tokens"],
         "source_checksum": record["corpus"]["source_checksum"],
-        "max_tokens": max(run["config"]["max_tokens"] for run in chain),
+        "long_rows": _long_rows(chain),
         "runs": f"{len(chain)} runs, each going on from the one before" if len(chain) > 1 else "one run",
         "runs_table": runs_table(record),
         "machines_table": machines_table(record),
@@ -118,6 +120,16 @@ def _figures(model: BertForPreTraining, record: dict[str, Any]) -> dict[str, Any
         "validation_batches": record["config"]["validation_batches"],
         "seen": sum(run["passes_over_the_corpus"] for run in chain),
     }
+
+
+def _long_rows(chain: list[Mapping[str, Any]]) -> str:
+    """Return a sentence about the positions beyond 128, which most of BERT's steps leave out."""
+    phases = [phase for run in chain for phase in PretrainingConfig.from_dict(run["config"]).phases]
+    read = [phase.steps * phase.batch_size * phase.max_tokens for phase in phases]
+    long = sum(n for n, phase in zip(read, phases, strict=True) if phase.max_tokens > 128)
+    if not long:
+        return "Positions beyond 128 were never trained."
+    return f"Rows of more than 128 tokens were {long / sum(read):.1%} of what it read."
 
 
 if __name__ == "__main__":

@@ -20,6 +20,7 @@ from companion.training.settings import TrainingSettings
 OPTIONS = {
     "model": "Shape of the network: tiny, mini, small, medium, base or large.",
     "initial": "A checkpoint to go on from, with its shape and vocabulary.",
+    "trained_positions": "How many positions of it were trained; those after them go on as they began.",
     "tokenizer": "A checkpoint whose vocabulary to use; without one it is learned from the text.",
     "vocab_size": "Size of a learned vocabulary.",
     "limit_alphabet": "Characters that a learned vocabulary keeps; Chinese needs thousands.",

@@ -169,8 +169,7 @@ def read_adapted(folder: Path, model_class: type[Model], base: Mapping[str, str]
     ValueError
         If its weights are others than those that the adapter was trained on.
     """
-    from peft import PeftConfig, inject_adapter_in_model, set_peft_model_state_dict
-
+    peft = _peft()
     if weights_checksum(locate(base["name"])) != base["checksum"]:
         raise ValueError(
             f"folder={str(folder)!r} holds an adapter of {base['name']!r} with other weights than are there now; find "
@@ -180,14 +179,14 @@ def read_adapted(folder: Path, model_class: type[Model], base: Mapping[str, str]
     model = with_new_head(model_class, base["name"], **_own_entries(entries))
     with tempfile.TemporaryDirectory() as ours:
         adapter_from_transformers(folder, ours)
-        config = PeftConfig.from_pretrained(ours)
+        config = peft.PeftConfig.from_pretrained(ours)
         state = load_file(Path(ours) / "adapter_model.safetensors")
     state = {name.removeprefix(PREFIX): tensor for name, tensor in state.items()}
     heads = {name: state.pop(name) for name in list(state) if name.split(".")[0] in config.modules_to_save}
     model.load_state_dict(heads, strict=False)
     config.modules_to_save = None
-    inject_adapter_in_model(config, model)
-    set_peft_model_state_dict(model, state)
+    peft.inject_adapter_in_model(config, model)
+    peft.set_peft_model_state_dict(model, state)
     return model.eval()
 
 

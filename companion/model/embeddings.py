@@ -117,6 +117,51 @@ def look_up(table: nn.Embedding, name: str, ids: Tensor) -> Tensor:
         raise ValueError(f"{name} holds {wrong}, and {known}; {advice}") from None
 
 
+def continued_positions(vectors: Tensor, trained: int, *, dimensions: int = 16, edge: int = 4) -> Tensor:
+    """Return a table of positions whose rows that no training reached go on as the trained ones began.
+
+    Learned position vectors turn: in the plane of their `dimensions` first principal components, each is close to the
+    one before times one and the same rotation, as that of sinusoids is exactly. The rotation is found from the trained
+    rows (orthogonal Procrustes, Schönemann 1966) and applied again for every row after them.
+
+    Parameters
+    ----------
+    vectors : Tensor, float, (positions, hidden)
+        The table. Its rows from `trained` on are replaced in the copy that is returned.
+    trained : int
+        How many rows training has reached, from the first on.
+    dimensions : int
+        How many principal components turn; the rest of a continued row is the mean of the trained ones.
+    edge : int
+        Rows at the end of the trained ones that the rotation is not found from, as the ends of a row of tokens have
+        vectors of another kind. The first row, that of `[CLS]`, is left out too.
+
+    Returns
+    -------
+    Tensor, float, (positions, hidden)
+
+    Raises
+    ------
+    ValueError
+        If there are too few trained rows to find the rotation from, or no more rows than trained ones.
+    """
+    rows = vectors.shape[0]
+    needed = dimensions + edge + 2
+    require("trained", trained, needed < trained < rows, f"above {needed} (dimensions + edge + 2) and below {rows}")
+    inner = vectors[1 : trained - edge].double()
+    mean = inner.mean(0)
+    axes = torch.linalg.svd(inner - mean, full_matrices=False).Vh[:dimensions]  # (dimensions, hidden)
+    turned = (inner - mean) @ axes.T  # (inner rows, dimensions)
+    left, _, right = torch.linalg.svd(turned[:-1].T @ turned[1:])
+    rotation, row, added = left @ right, turned[-1], []
+    for _ in range(trained - edge, rows):
+        row = row @ rotation
+        added.append(row)
+    continued = vectors.clone()
+    continued[trained:] = (torch.stack(added[edge:]) @ axes + mean).to(vectors.dtype)
+    return continued
+
+
 def sinusoidal_positions(tokens: int, hidden: int) -> Tensor:
     """Return the fixed positions of the original Transformer, (tokens, hidden) (Vaswani et al. 2017, section 3.5).
 

@@ -66,6 +66,9 @@ class PretrainingConfig:
     initial : str or Path, optional
         A checkpoint to go on from, with its shape and, unless another is named, its tokenizer: to pre-train further, or
         on text of another field.
+    trained_positions : int, optional
+        How many positions of `initial` were trained. Those after them start as `continued_positions` of
+        `companion.model.embeddings` has them, so that longer rows do not begin with random vectors.
     tokenizer : str or Path, optional
         A bundled name, folder or hub id. None learns a vocabulary of `vocab_size` from the source.
     vocab_size, limit_alphabet : int
@@ -108,6 +111,7 @@ class PretrainingConfig:
     training: TrainingSettings
     model: str | BertConfig = "mini"
     initial: str | Path | None = None
+    trained_positions: int | None = None
     tokenizer: str | Path | None = None
     vocab_size: int = 8192
     limit_alphabet: int = 1000
@@ -138,6 +142,10 @@ class PretrainingConfig:
             boolean("strip_accents", self.strip_accents)
         if self.limit is not None:
             integer("limit", self.limit, 1)
+        if self.trained_positions is not None:
+            integer("trained_positions", self.trained_positions, 1)
+            allowed = "None without initial, the checkpoint whose positions they are"
+            require("trained_positions", self.trained_positions, self.initial is not None, allowed)
         number("dropout", self.dropout, "a probability in [0, 1)", minimum=0, below=1)
         self._check_steps()
         if self.stream is not None:

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from companion.config import BertConfig
+from companion.model.embeddings import continued_positions
 from companion.model.heads import BertForPreTraining
 from companion.pretraining.batches import (
     PhaseBatches,
@@ -141,6 +142,9 @@ def initial_model(config: PretrainingConfig, tokenizer: Tokenizer) -> BertForPre
     dropout = {"hidden_dropout_prob": config.dropout, "attention_probs_dropout_prob": config.dropout}
     if config.initial is not None:
         model = BertForPreTraining.from_pretrained(config.initial, **dropout)
+        if config.trained_positions is not None:
+            table = model.bert.embeddings.positions.weight
+            table.data = continued_positions(table.data, config.trained_positions)
     else:
         shape = model_shape(config, vocab_size=tokenizer.vocab_size, pad_token_id=tokenizer.pad_id)
         model = BertForPreTraining(shape.replace(**dropout))

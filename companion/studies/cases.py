@@ -11,8 +11,8 @@ from companion.config import PRESETS, BertConfig
 from companion.model.heads import IGNORED
 from companion.pretraining.masking import mask_tokens
 from companion.studies.costs import training_flops
-from companion.studies.interleave import CLOCKS, WARM_UP
-from companion.support.devices import best_device, precision_for
+from companion.studies.interleave import WARM_UP, check_clock
+from companion.support.devices import precision_for
 from companion.support.require import require
 from companion.training.objective import Batch
 
@@ -91,11 +91,7 @@ class PretrainingCase:
         self._require("learning_rate", self.learning_rate > 0, "a number above 0")
         self._require("precisions", bool(self.precisions), "one precision or more")
         self._require("threads", self.threads is None or self.threads > 0, "None or an integer above 0")
-        self._require("clock", self.clock in CLOCKS, f"one of {', '.join(CLOCKS)}")
-        if self.clock == "cpu" and (self.threads or torch.get_num_threads()) > 1:
-            raise ValueError("clock='cpu' adds up the time of all threads; pass threads=1, or clock='wall'")
-        if self.clock == "cpu" and best_device(self.device).type != "cpu":
-            raise ValueError(f"clock='cpu' does not see {best_device(self.device)}; pass clock='wall', or device='cpu'")
+        check_clock(self.clock, self.threads, self.device)
 
     def _require(self, name: str, condition: bool, allowed: str) -> None:
         require(name, getattr(self, name), condition, allowed)

@@ -9,7 +9,7 @@ import numpy as np
 from companion.config import PRESETS, BertConfig
 from companion.data.labelled import load_dataset
 from companion.studies.cases import Contender
-from companion.studies.interleave import CLOCKS
+from companion.studies.interleave import check_clock
 from companion.support.devices import precision_for
 from companion.support.require import choice, integer, number, require
 
@@ -75,7 +75,6 @@ class FinetuningCase:
         object.__setattr__(self, "precisions", tuple(self.precisions))
         choice("model", self.model, PRESETS)
         choice("lengths", self.lengths, LENGTHS)
-        choice("clock", self.clock, CLOCKS)
         integer("vocab_size", self.vocab_size, VOCABULARY)
         for name in ("texts", "rounds", "batch_size"):
             integer(name, getattr(self, name), 1)
@@ -84,8 +83,7 @@ class FinetuningCase:
         require("precisions", self.precisions, bool(self.precisions), "one precision or more")
         if self.threads is not None:
             integer("threads", self.threads, 1)
-        if self.clock == "cpu" and self.threads != 1:
-            raise ValueError("clock='cpu' adds up the time of all threads; pass threads=1, or clock='wall'")
+        check_clock(self.clock, self.threads, self.device)
 
     @property
     def config(self) -> BertConfig:

@@ -10,6 +10,9 @@ from typing import Any
 
 import torch
 
+from companion.support.devices import best_device
+from companion.support.require import choice
+
 # A whole training run: calls its argument at the end of every step, and returns its mean loss.
 Loop = Callable[[Callable[[], None]], float]
 CLOCKS = {"wall": time.perf_counter, "cpu": time.process_time}
@@ -74,6 +77,15 @@ class Stepper:
     def _check_open(self) -> None:
         if self._closed:
             raise SystemExit
+
+
+def check_clock(clock: str, threads: int | None, device: str | None) -> None:
+    """Raise a ValueError unless `clock` is one of `CLOCKS` and measures what `threads` do on `device`."""
+    choice("clock", clock, CLOCKS)
+    if clock == "cpu" and (threads or torch.get_num_threads()) > 1:
+        raise ValueError("clock='cpu' adds up the time of all threads; pass threads=1, or clock='wall'")
+    if clock == "cpu" and best_device(device).type != "cpu":
+        raise ValueError(f"clock='cpu' does not see {best_device(device)}; pass clock='wall', or device='cpu'")
 
 
 def seconds_of(action: Callable[[], Any], clock: Callable[[], float], device: torch.device | None) -> float:

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from companion.config import BertConfig
-from companion.model.embeddings import BertEmbeddings, sinusoidal_positions
+from companion.model.embeddings import BertEmbeddings, continued_positions, sinusoidal_positions
 
 
 @pytest.fixture
@@ -113,3 +113,29 @@ def test_sinusoids_at_places_worked_by_hand():
 def test_an_odd_width_has_no_pairs_of_sine_and_cosine():
     with pytest.raises(ValueError, match="hidden=5 is not allowed; it must be even"):
         sinusoidal_positions(3, 5)
+
+
+def turning_table(rows: int) -> Tensor:
+    """Whole turns in 120 rows, in 16 of 40 dimensions that no axis follows, around a centre; row 0 is of its own."""
+    steps = torch.arange(rows).double()[:, None] - 1
+    angles = 2 * math.pi / 120 * steps * torch.arange(1, 9)
+    plane = torch.linalg.qr(torch.randn(40, 16, generator=torch.Generator().manual_seed(0)).double()).Q
+    table = torch.cat([angles.sin(), angles.cos()], 1) @ plane.T + 0.3
+    table[0] = 5.0
+    return table
+
+
+def test_positions_that_turn_go_on_turning():
+    whole = turning_table(300)
+    cut = whole.clone()
+    cut[125:] = 7.0
+    cut[121:125] = 9.0  # the edge is not asked
+    continued = continued_positions(cut, 125)
+    torch.testing.assert_close(continued[125:], whole[125:])
+    assert torch.equal(continued[:125], cut[:125]) and cut[125].eq(7.0).all()
+
+
+@pytest.mark.parametrize("trained", [22, 300, 400])
+def test_positions_to_continue_need_trained_ones_and_others(trained: int):
+    with pytest.raises(ValueError, match=f"trained={trained} .* above 22 .* below 300"):
+        continued_positions(turning_table(300), trained)

@@ -11,10 +11,11 @@ import torch
 from typer.testing import CliRunner
 
 from companion.cli import app
+from companion.model.embeddings import continued_positions
 from companion.model.heads import BertForPreTraining
 from companion.pretraining.batches import phase_seeds, training_batches
 from companion.pretraining.config import Phase, PretrainingConfig
-from companion.pretraining.run import pretrain
+from companion.pretraining.run import initial_model, pretrain
 from companion.studies.record import load_chain
 from companion.text.tokenizer import Tokenizer
 from companion.training.settings import TrainingSettings
@@ -95,6 +96,16 @@ def test_pre_training_goes_on_from_another_checkpoint(finished, text, tmp_path):
     _, after = result.history.column("mlm")
     assert after[0] == pytest.approx(before[-1], rel=0.15)
     assert result.record["config"]["initial"] == "whole/model"
+
+
+def test_rows_longer_than_those_of_the_checkpoint_start_with_continued_positions(finished, text, tmp_path):
+    folder, first = finished
+    second = config(text, tmp_path / "long", initial=folder / "model", trained_positions=100)
+    table = BertForPreTraining.from_pretrained(folder / "model").bert.embeddings.positions.weight
+    start = initial_model(second, first.tokenizer).bert.embeddings.positions.weight
+    assert torch.equal(start, continued_positions(table, 100)) and not torch.equal(start, table)
+    with pytest.raises(ValueError, match="trained_positions=100 is not allowed; .* initial"):
+        config(text, tmp_path / "long", trained_positions=100)
 
 
 def test_a_tokenizer_named_by_its_path_is_recorded_without_the_place_where_it_lay(finished, text, tmp_path):

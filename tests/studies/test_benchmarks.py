@@ -18,7 +18,7 @@ from typer.testing import CliRunner
 from companion.cli import app
 from companion.model.heads import BertForPreTraining
 from companion.pretraining.objectives import PreTrainingObjective
-from companion.studies import cases, interleave, speed
+from companion.studies import interleave, speed
 from companion.studies.cases import (
     FIRST_ORDINARY,
     Contender,
@@ -287,19 +287,13 @@ def test_the_table_shows_what_the_record_says(measured):
         ({"learning_rate": 0.0}, "learning_rate=0.0 is not allowed"),
         ({"precisions": ()}, "precisions=.* is not allowed; it must be one precision or more"),
         ({"threads": 0}, "threads=0 is not allowed"),
-        ({"clock": "sun"}, "clock='sun' is not allowed; it must be one of wall, cpu"),
+        ({"clock": "sun"}, "clock='sun' is not allowed; it must be one of 'wall', 'cpu'"),
         ({"clock": "cpu", "threads": 2}, "clock='cpu' adds up the time of all threads; pass threads=1"),
     ],
 )
 def test_a_value_out_of_range_is_refused_by_name(changes: dict, message: str):
     with pytest.raises(ValueError, match=message):
         tiny(**changes)
-
-
-def test_processor_time_of_a_gpu_is_refused(monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(cases, "best_device", lambda device: torch.device("cuda"))
-    with pytest.raises(ValueError, match="clock='cpu' does not see cuda; pass clock='wall'"):
-        tiny(clock="cpu")
 
 
 def test_without_transformers_the_command_says_what_to_install(monkeypatch: pytest.MonkeyPatch):
