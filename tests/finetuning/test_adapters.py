@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -174,3 +175,15 @@ def test_lora_is_in_every_linear_layer_of_the_encoder(tiny: Path):
     plain = [name for name, part in bert.encoder.named_modules() if type(part) is torch.nn.Linear]
     assert plain and all("lora_" in name or name.endswith("base_layer") for name in plain)
     assert (adapter_config("lora").r, adapter_config("lora").lora_alpha) == (8, 16)
+
+
+def test_without_peft_training_and_loading_say_how_to_get_it(
+    tmp_path: Path, tiny: Path, monkeypatch: pytest.MonkeyPatch
+):
+    trained(tiny).save(tmp_path)
+    monkeypatch.setitem(sys.modules, "peft", None)
+    for needs in (lambda: trained(tiny), lambda: TextClassifier.load(tmp_path)):
+        with pytest.raises(
+            ModuleNotFoundError, match=r"adapters need PEFT; run: pip install 'bert-companion\[adapters\]'"
+        ):
+            needs()
