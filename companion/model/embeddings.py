@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -117,48 +118,77 @@ def look_up(table: nn.Embedding, name: str, ids: Tensor) -> Tensor:
         raise ValueError(f"{name} holds {wrong}, and {known}; {advice}") from None
 
 
-def continued_positions(vectors: Tensor, trained: int, *, dimensions: int = 16, edge: int = 4) -> Tensor:
-    """Return a table of positions whose rows that no training reached go on as the trained ones began.
+class Turning(NamedTuple):
+    """How the rows of a table of positions turn; `row @ rotation` is nearly the next row.
 
-    Learned position vectors turn: in the plane of their `dimensions` first principal components, each is close to the
-    one before times one and the same rotation, as that of sinusoids is exactly. The rotation is found from the trained
-    rows (orthogonal Procrustes, Schönemann 1966) and applied again for every row after them.
+    `rows` : (rows, dimensions), the rows that it was found from; `axes` : (dimensions, hidden), the directions that
+    turn; `centre` : (hidden,), what they turn around; `rotation` : (dimensions, dimensions). All float64.
+    """
+
+    rows: Tensor
+    axes: Tensor
+    centre: Tensor
+    rotation: Tensor
+
+
+def position_turning(vectors: Tensor, trained: int, *, dimensions: int = 16, edge: int = 4) -> Turning:
+    """Return the rotation that leads from each learned position vector nearly to the next, as it does among sines.
+
+    It is looked for in the first principal components of the trained rows, by orthogonal Procrustes (Schönemann 1966).
 
     Parameters
     ----------
     vectors : Tensor, float, (positions, hidden)
-        The table. Its rows from `trained` on are replaced in the copy that is returned.
+        The table.
     trained : int
         How many rows training has reached, from the first on.
     dimensions : int
-        How many principal components turn; the rest of a continued row is the mean of the trained ones.
+        How many principal components turn.
     edge : int
-        Rows at the end of the trained ones that the rotation is not found from, as the ends of a row of tokens have
-        vectors of another kind. The first row, that of `[CLS]`, is left out too.
-
-    Returns
-    -------
-    Tensor, float, (positions, hidden)
+        Trained rows at the end that are left out, as the last positions of full rows have vectors of another kind. The
+        first row, that of `[CLS]`, is left out too.
 
     Raises
     ------
     ValueError
-        If there are too few trained rows to find the rotation from, or no more rows than trained ones.
+        If there are too few trained rows to find the rotation from.
     """
-    rows = vectors.shape[0]
+    rows, hidden = vectors.shape
     needed = dimensions + edge + 2
-    require("trained", trained, needed < trained < rows, f"above {needed} (dimensions + edge + 2) and below {rows}")
-    inner = vectors[1 : trained - edge].double()
-    mean = inner.mean(0)
-    axes = torch.linalg.svd(inner - mean, full_matrices=False).Vh[:dimensions]  # (dimensions, hidden)
-    turned = (inner - mean) @ axes.T  # (inner rows, dimensions)
+    require("dimensions", dimensions, 0 < dimensions <= hidden, f"from 1 to the {hidden} numbers of a row")
+    require("trained", trained, needed < trained <= rows, f"above {needed} (dimensions + edge + 2), up to {rows}")
+    inner = vectors[1 : trained - edge].detach().double()
+    centre = inner.mean(0)
+    axes = torch.linalg.svd(inner - centre, full_matrices=False).Vh[:dimensions]
+    turned = (inner - centre) @ axes.T  # (inner rows, dimensions)
     left, _, right = torch.linalg.svd(turned[:-1].T @ turned[1:])
-    rotation, row, added = left @ right, turned[-1], []
-    for _ in range(trained - edge, rows):
-        row = row @ rotation
-        added.append(row)
-    continued = vectors.clone()
-    continued[trained:] = (torch.stack(added[edge:]) @ axes + mean).to(vectors.dtype)
+    return Turning(turned, axes, centre, left @ right)
+
+
+def continued_positions(vectors: Tensor, trained: int, *, dimensions: int = 16, edge: int = 4) -> Tensor:
+    """Return a table of positions whose rows beyond the trained ones go on turning as those do.
+
+    Parameters
+    ----------
+    vectors, trained, dimensions, edge
+        As in `position_turning`. A continued row has the mean of the trained ones outside the `dimensions`.
+
+    Returns
+    -------
+    Tensor, float, (positions, hidden)
+        A copy, with other rows from `trained` on.
+
+    Raises
+    ------
+    ValueError
+        As in `position_turning`.
+    """
+    turning = position_turning(vectors, trained, dimensions=dimensions, edge=edge)
+    continued, row = vectors.detach().clone(), turning.rows[-1]
+    for position in range(trained - edge, len(vectors)):
+        row = row @ turning.rotation
+        if position >= trained:
+            continued[position] = row @ turning.axes + turning.centre
     return continued
 
 

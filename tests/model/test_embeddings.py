@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from companion.config import BertConfig
-from companion.model.embeddings import BertEmbeddings, continued_positions, sinusoidal_positions
+from companion.model.embeddings import BertEmbeddings, continued_positions, position_turning, sinusoidal_positions
 
 
 @pytest.fixture
@@ -135,7 +135,21 @@ def test_positions_that_turn_go_on_turning():
     assert torch.equal(continued[:125], cut[:125]) and cut[125].eq(7.0).all()
 
 
-@pytest.mark.parametrize("trained", [22, 300, 400])
-def test_positions_to_continue_need_trained_ones_and_others(trained: int):
-    with pytest.raises(ValueError, match=f"trained={trained} .* above 22 .* below 300"):
+def test_the_angles_of_the_rotation_are_those_of_the_turns():
+    angles = torch.linalg.eigvals(position_turning(turning_table(300), 300).rotation).angle().sort().values
+    expected = 2 * math.pi / 120 * torch.tensor([*range(-8, 0), *range(1, 9)])
+    torch.testing.assert_close(angles, expected.double(), atol=1e-2, rtol=0)
+
+
+def test_a_table_that_is_trained_whole_stays_as_it_is():
+    table = turning_table(300).float().requires_grad_()
+    continued = continued_positions(table, 300)
+    assert torch.equal(continued, table) and continued is not table and not continued.requires_grad
+
+
+@pytest.mark.parametrize("trained", [22, 301])
+def test_a_rotation_needs_trained_rows(trained: int):
+    with pytest.raises(ValueError, match=f"trained={trained} .* above 22 .* up to 300"):
         continued_positions(turning_table(300), trained)
+    with pytest.raises(ValueError, match="dimensions=41 .* 1 to the 40 numbers"):
+        position_turning(turning_table(300), 300, dimensions=41)
