@@ -38,8 +38,10 @@ def atomic_file(path: str | Path) -> Iterator[Path]:
     temporary.touch(exist_ok=False)  # with the permissions that the system gives to any new file
     if path.is_file():
         temporary.chmod(stat.S_IMODE(path.stat().st_mode))
+    permissions = stat.S_IMODE(temporary.stat().st_mode)
     try:
         yield temporary
+        temporary.chmod(permissions)  # safetensors puts a file of its own in place, which its owner alone may read
         _flush(temporary)
         os.replace(temporary, path)
     except BaseException:

@@ -14,6 +14,7 @@ from companion import BertForMaskedLM, BertForPreTraining, Tokenizer
 from companion.applications.fill import fill_mask
 from companion.model.checkpoints import weights_checksum
 from companion.pretraining.card import chain_of, machines_table, runs_table
+from companion.pretraining.config import PretrainingConfig
 from companion.pretraining.corpus import vocabulary_checksum
 from companion.studies.pooling import accuracies
 from companion.studies.tasks import GLUE, TASKS, by_task
@@ -98,7 +99,8 @@ def test_the_record_belongs_to_the_vocabulary_and_to_the_card(record):
     assert f"next-sentence accuracy {final['validation_nsp_accuracy']:.1%}" in card
     assert record["corpus"]["source_checksum"] in card
     for run in chain_of(record):
-        assert f"| `{run['name']}` | {run['steps']:,} |" in card
+        for phase in PretrainingConfig.from_dict(run["config"]).phases:
+            assert f"| `{run['name']}` | {phase.steps:,} | {phase.batch_size} | {phase.max_tokens} |" in card
         for entry in run["entries"]:
             assert f"| `{run['name']}` | {entry['first_step']:,} to {entry['last_step']:,} |" in card
     assert runs_table(record) in CARD and machines_table(record) in CARD

@@ -13,6 +13,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import torch
+from safetensors.torch import save_file
 
 from companion.support import files
 from companion.support.files import (
@@ -101,6 +103,14 @@ def test_permissions_follow_the_umask(tmp_path, umask):
     assert stat.S_IMODE((tmp_path / "file.txt").stat().st_mode) == 0o640
     assert stat.S_IMODE((tmp_path / "folder").stat().st_mode) == 0o750
     assert os.umask(0o027) == 0o027, "reading the umask must not change it"
+
+
+@pytest.mark.skipif(os.name == "nt", reason="permissions of POSIX")
+def test_weights_can_be_read_by_whom_the_umask_allows(tmp_path, umask):
+    """Safetensors puts a file in place that its owner alone may read."""
+    with atomic_file(tmp_path / "model.safetensors") as file:
+        save_file({"weight": torch.zeros(2)}, file)
+    assert stat.S_IMODE((tmp_path / "model.safetensors").stat().st_mode) == 0o640
 
 
 @pytest.mark.skipif(os.name == "nt", reason="permissions of POSIX")
