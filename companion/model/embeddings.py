@@ -131,7 +131,13 @@ class Turning(NamedTuple):
     rotation: Tensor
 
 
-def position_turning(vectors: Tensor, trained: int, *, dimensions: int = 16, edge: int = 4) -> Turning:
+def position_turning(
+    vectors: Tensor,
+    trained: int,
+    *,
+    dimensions: int = 16,
+    edge: int = 4,
+) -> Turning:
     """Return the rotation that leads from each learned position vector nearly to the next, as it does among sines.
 
     It is looked for in the first principal components of the trained rows, by orthogonal Procrustes (Schönemann 1966).
@@ -153,16 +159,21 @@ def position_turning(vectors: Tensor, trained: int, *, dimensions: int = 16, edg
     ValueError
         If there are too few trained rows to find the rotation from.
     """
-    rows, hidden = vectors.shape
-    needed = dimensions + edge + 2
-    require("dimensions", dimensions, 0 < dimensions <= hidden, f"from 1 to the {hidden} numbers of a row")
-    require("trained", trained, needed < trained <= rows, f"above {needed} (dimensions + edge + 2), up to {rows}")
-    inner = vectors[1 : trained - edge].detach().double()
+    _check_trained(vectors, trained, dimensions, edge)
+    inner = vectors[1 : trained - edge].detach().double()  # (inner rows, hidden)
     centre = inner.mean(0)
     axes = torch.linalg.svd(inner - centre, full_matrices=False).Vh[:dimensions]
     turned = (inner - centre) @ axes.T  # (inner rows, dimensions)
     left, _, right = torch.linalg.svd(turned[:-1].T @ turned[1:])
     return Turning(turned, axes, centre, left @ right)
+
+
+def _check_trained(vectors: Tensor, trained: int, dimensions: int, edge: int) -> None:
+    """Raise a ValueError unless enough rows of a table of positions are trained to find a rotation from."""
+    rows, hidden = vectors.shape
+    needed = dimensions + edge + 2
+    require("dimensions", dimensions, 0 < dimensions <= hidden, f"from 1 to the {hidden} numbers of a row")
+    require("trained", trained, needed < trained <= rows, f"above {needed} (dimensions + edge + 2), up to {rows}")
 
 
 def continued_positions(vectors: Tensor, trained: int, *, dimensions: int = 16, edge: int = 4) -> Tensor:
