@@ -44,6 +44,8 @@ class Card:
         Columns that have another name there, ours to theirs.
     names : tuple of str
         The labels, where the hub has their numbers only.
+    analyzer : {"word", "char"}
+        What a bag of words counts, as `TfidfVectorizer` calls it: characters where no spaces divide the words.
     """
 
     texts: tuple[str, ...]
@@ -61,6 +63,7 @@ class Card:
     hub_splits: Mapping[str, str] = field(default_factory=lambda: {name: name for name in SPLITS})
     hub_columns: Mapping[str, str] = field(default_factory=dict)
     names: tuple[str, ...] = ()
+    analyzer: str = "word"
 
 
 _PAIR = ("sentence1", "sentence2")
@@ -88,6 +91,8 @@ CATALOGUE = {
     "relations": _own(("marked",), "relation"),
     "tickets": _own(("text",)),
     "headlines": _own(("text", "company")),
+    "messages": _own(("text",), scores=("f1", "accuracy"), positive="spam", epochs=10),
+    "reviews_zh": _own(("text",), epochs=10, analyzer="char"),
     "passages": _own(("question", "context"), "answers", kind="spans", scores=("exact_match", "f1")),
     "python_questions": Card(
         ("question",), "names", "ranking", ("reciprocal_rank",), licence="CC BY 4.0", source="written for this book"
@@ -204,6 +209,7 @@ CATALOGUE = {
         source="Tan and Zhang 2008",
         hub="lansinuote/ChnSentiCorp",
         names=("negative", "positive"),
+        analyzer="char",
     ),
 }
 

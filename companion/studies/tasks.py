@@ -173,14 +173,15 @@ def baseline_scores(name: str, baseline: str) -> dict[str, float | None]:
     task, splits = TASKS[name], load_dataset(name)
     (train, labels), (texts, truth) = (task.rows(splits[part]) for part in task.parts)
     train, texts = ([text if isinstance(text, str) else " ".join(text) for text in part] for part in (train, texts))
-    predicted = new_baseline(baseline, task.is_regression).fit(train, labels).predict(texts)
+    model = new_baseline(baseline, task.is_regression, task.card.analyzer)
+    predicted = model.fit(train, labels).predict(texts)
     if baseline == "constant" and task.is_regression:
         return dict.fromkeys(task.scores)
     return {score: float(function(truth, list(predicted))) for score, function in task.scores.items()}
 
 
-def new_baseline(name: str, is_regression: bool = False) -> Any:
-    """Return a baseline of `baseline_scores`, to be fitted on texts."""
+def new_baseline(name: str, is_regression: bool = False, analyzer: str = "word") -> Any:
+    """Return a baseline of `baseline_scores`, to be fitted on texts; with `analyzer="char"` a bag of characters."""
     from sklearn.dummy import DummyClassifier, DummyRegressor
     from sklearn.feature_extraction.text import TfidfVectorizer
     from sklearn.linear_model import LogisticRegression, Ridge
@@ -189,7 +190,7 @@ def new_baseline(name: str, is_regression: bool = False) -> Any:
     if name == "constant":
         return DummyRegressor() if is_regression else DummyClassifier()
     predictor = Ridge() if is_regression else LogisticRegression(C=20, max_iter=1000)
-    return make_pipeline(TfidfVectorizer(ngram_range=(1, 2), sublinear_tf=True), predictor)
+    return make_pipeline(TfidfVectorizer(analyzer=analyzer, ngram_range=(1, 2), sublinear_tf=True), predictor)
 
 
 def measure_task(

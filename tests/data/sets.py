@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Sequence
+from typing import Any
 
 from sklearn.feature_extraction.text import TfidfVectorizer
 
@@ -29,20 +30,22 @@ def figures(card: str, pattern: str) -> list[float]:
     return [float(number) for number in re.search(wanted, card).groups()]
 
 
-def similar_texts(texts: Sequence[str], least: float = 0.6) -> Iterator[tuple[int, int]]:
-    """Yield the places of two texts whose TF-IDF vectors have a cosine above `least`."""
-    vectors = TfidfVectorizer().fit_transform(texts)
+def similar_texts(texts: Sequence[str], least: float = 0.6, **terms: Any) -> Iterator[tuple[int, int]]:
+    """Yield the places of two texts whose TF-IDF vectors have a cosine above `least`; `terms` says of what."""
+    vectors = TfidfVectorizer(**terms).fit_transform(texts)
     found = (vectors @ vectors.T).tocoo()
     for i, j, cosine in zip(found.row, found.col, found.data, strict=True):
         if i < j and cosine > least:
             yield int(i), int(j)
 
 
-def shared_runs(some: Sequence[str], others: Sequence[str], length: int = 6) -> set[tuple[str, ...]]:
-    """Return the runs of `length` words that occur in both."""
-    return _runs(some, length) & _runs(others, length)
+def shared_runs(
+    some: Sequence[str], others: Sequence[str], length: int = 6, unit: str = r"\w+"
+) -> set[tuple[str, ...]]:
+    r"""Return the runs of `length` words that occur in both; `unit=r"\w"` takes characters for words."""
+    return _runs(some, length, unit) & _runs(others, length, unit)
 
 
-def _runs(texts: Sequence[str], length: int) -> set[tuple[str, ...]]:
-    words = [re.findall(r"\w+", text.lower()) for text in texts]
+def _runs(texts: Sequence[str], length: int, unit: str) -> set[tuple[str, ...]]:
+    words = [re.findall(unit, text.lower()) for text in texts]
     return {tuple(one[k : k + length]) for one in words for k in range(len(one) - length + 1)}

@@ -18,6 +18,7 @@ def test_every_bundled_set_has_a_card_that_fits_its_columns_and_licence():
 def test_every_card_is_of_a_known_kind_and_can_be_found():
     for name, card in CATALOGUE.items():
         assert card.kind in KINDS and card.scores and card.licence and card.source
+        assert card.analyzer in ("word", "char")
         assert set(card.hub_splits) <= set(SPLITS)
         assert name in bundled_names() or (card.hub and "train" in card.hub_splits), name
         assert (card.positive is not None) == ("f1" in card.scores and card.kind == "single")
