@@ -112,7 +112,11 @@ def span_losses(logits: Tensor, start: Tensor, end: Tensor) -> tuple[Tensor, Ten
     return losses.mean(-1), (logits.detach().argmax(1) == wanted).all(-1)
 
 
-def row_losses(logits: Tensor, labels: Tensor, kind: str) -> tuple[Tensor, Tensor | None]:
+def row_losses(
+    logits: Tensor,
+    labels: Tensor,
+    kind: str,
+) -> tuple[Tensor, Tensor | None]:
     """Return the loss of every row, (batch,), and whether its answer is correct, with all of its labels.
 
     Parameters
@@ -124,8 +128,10 @@ def row_losses(logits: Tensor, labels: Tensor, kind: str) -> tuple[Tensor, Tenso
         As in `SequenceObjective`.
     """
     if kind == "single_label_classification":
-        return F.cross_entropy(logits, labels, reduction="none"), logits.detach().argmax(-1) == labels
+        correct = logits.detach().argmax(-1) == labels
+        return F.cross_entropy(logits, labels, reduction="none"), correct
     if kind == "multi_label_classification":
-        losses = F.binary_cross_entropy_with_logits(logits, labels, reduction="none").mean(-1)
-        return losses, ((logits.detach() >= 0) == labels.bool()).all(-1)
+        by_label = F.binary_cross_entropy_with_logits(logits, labels, reduction="none")
+        correct = ((logits.detach() >= 0) == labels.bool()).all(-1)
+        return by_label.mean(-1), correct
     return F.mse_loss(logits.squeeze(-1), labels.float(), reduction="none"), None
