@@ -25,6 +25,7 @@ RECIPE, SEARCH, GLOSSARY = "finetuning/recipe", "applications/search", "glossary
 TWO = "finetuning/pairs"
 FAQ, TROUBLES = "faq", "troubleshooting"
 TAGGING = "finetuning/tagging"
+LABELS = "finetuning/labels"
 LOOPS, SHAPES = "corrections/training_loops", "corrections/shapes"
 MASKS_AND_PAIRS = "corrections/masking_and_nsp"
 ALL_ERRORS = "corrections/index"
@@ -51,6 +52,10 @@ QUERIES = {
     "IOB2": [TAGGING],
     "conditional random field": [TAGGING],
     "forbidden transitions": [TAGGING],
+    "multi-label": [LABELS],
+    "class weights": [LABELS],
+    "temperature scaling": [LABELS],
+    "out of scope": [LABELS],
     "seqeval": [EVALUATION],
     "macro F1": [EVALUATION],
     "CUDA_LAUNCH_BLOCKING": [SHAPES],
