@@ -116,7 +116,14 @@ class QuestionAnswerer(FineTuned):
         self.max_answer_length = max_answer_length
         self.null_threshold = null_threshold
 
-    def fit(self, X: Any, y: Any, sample_weight: Any = None, validation: tuple[Any, Any] | None = None) -> Self:  # noqa: N803
+    def fit(
+        self,
+        X: Any,  # noqa: N803
+        y: Any,
+        sample_weight: Any = None,
+        validation: tuple[Any, Any] | None = None,
+        checkpoint: str | Path | None = None,
+    ) -> Self:
         """Train on questions with answers.
 
         Parameters
@@ -126,7 +133,7 @@ class QuestionAnswerer(FineTuned):
         y : iterable
             The answer of every question: a str that stands in the text; a dict of the form of SQuAD,
             ``{"text": [...], "answer_start": [...]}``, whose first answer is learned; or None where there is none.
-        sample_weight, validation
+        sample_weight, validation, checkpoint
             As in `TextClassifier.fit`.
 
         Raises
@@ -135,7 +142,7 @@ class QuestionAnswerer(FineTuned):
             If an item is no pair, an answer does not stand in its text, the counts differ, or a parameter is not
             allowed; names its index.
         """
-        return super().fit(X, y, sample_weight, validation)
+        return super().fit(X, y, sample_weight, validation, checkpoint)
 
     def predict(self, X: Any) -> list[Answer]:  # noqa: N803
         """Return the best answer to every question; an empty text where there is none."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any, ClassVar, Self
 
 import numpy as np
@@ -15,6 +16,7 @@ from companion.config import BertConfig
 from companion.finetuning.adapters import RATE_SCALE, base_record, put_adapter
 from companion.finetuning.groups import fine_tuning_groups
 from companion.finetuning.new_head import default_learning_rate, with_new_head
+from companion.finetuning.resuming import SAVE_EVERY, KeptTraining
 from companion.finetuning.stopping import EarlyStopping
 from companion.finetuning.stored import NOT_FITTED, Stored
 from companion.finetuning.targets import Targets, split_indices
@@ -106,7 +108,14 @@ class FineTuned(Stored):
 
     # Fit.
 
-    def fit(self, X: Any, y: Any, sample_weight: Any = None, validation: tuple[Any, Any] | None = None) -> Self:  # noqa: N803
+    def fit(
+        self,
+        X: Any,  # noqa: N803
+        y: Any,
+        sample_weight: Any = None,
+        validation: tuple[Any, Any] | None = None,
+        checkpoint: str | Path | None = None,
+    ) -> Self:
         """Train on labelled texts.
 
         Parameters
@@ -120,20 +129,24 @@ class FineTuned(Stored):
             How much each text counts in the loss; only their ratios matter.
         validation : (X, y), optional
             Measured on after every epoch.
+        checkpoint : str or Path, optional
+            A folder to keep the training in, so that it can be stopped: after every epoch, at the latest every 500
+            steps, and when it is interrupted. The same call goes on from there, and ends as one never stopped. Once
+            `fit` is done, what it kept is removed; `save` stores the estimator.
 
         Raises
         ------
         TypeError
             If an item is not a str or a pair of str; names its index.
         ValueError
-            If nothing is given, the counts differ, a label or a parameter is not allowed, or a label of `validation` is
-            new.
+            If nothing is given, the counts differ, a label or a parameter is not allowed, a label of `validation` is
+            new, or `checkpoint` holds another training; names what differs.
         KeyboardInterrupt
             If the training was stopped; the estimator is then as it was before.
         """
         if y is None:
             raise ValueError(f"{type(self).__name__} requires y to be passed, but the target y is None; pass labels")
-        seed = self._check_parameters()
+        seed, kept = self._check_parameters(), KeptTraining(checkpoint)
         items = self._read("X", X)
         targets = self._targets(self._labels_of("y", y, items), len(items)).weighted(sample_weight, len(items))
         (items, targets), held_out = self._held_out(items, targets, validation, seed)
@@ -141,7 +154,7 @@ class FineTuned(Stored):
         rows = self._encode(tokenizer, items, targets)
         self._warn(tokenizer, items, rows)
         try:
-            self._train(model, tokenizer, rows, targets, held_out, seed)
+            self._train(model, tokenizer, rows, targets, held_out, seed, kept, kept.parts)
         except torch.OutOfMemoryError:
             halves = True
         else:
@@ -149,8 +162,10 @@ class FineTuned(Stored):
         if halves:  # outside of the block, as the error holds what fills the memory
             self._warn_of_halves()
             del model
+            kept.clear()
             model, tokenizer = self._start(seed, **targets.config)
-            self._train(model, tokenizer, rows, targets, held_out, seed, parts=2)
+            self._train(model, tokenizer, rows, targets, held_out, seed, kept, parts=2)
+        kept.clear()
         self._finish(self.model_, targets)
         self.pairs_: bool | None = isinstance(items[0], tuple)
         for name, value in targets.learned.items():
@@ -209,12 +224,14 @@ class FineTuned(Stored):
         targets: Targets,
         held_out: Any,
         seed: int,
+        kept: KeptTraining,
         parts: int = 1,
     ) -> None:
         """Train, and take over what came out of it: all or, if the training was stopped, nothing."""
         batches = self._batches(rows, tokenizer, targets.weights, seed, parts)
         settings = self._settings(model.config, batches.steps_per_epoch, held_out is not None, seed, parts)
-        stopping = EarlyStopping(self.n_iter_no_change) if self.early_stopping else None
+        epochs_done = kept.step // batches.steps_per_epoch
+        stopping = EarlyStopping(self.n_iter_no_change, kept, epochs_done) if self.early_stopping else None
         history = train(
             model,
             batches,
@@ -224,9 +241,11 @@ class FineTuned(Stored):
             on_step=None if stopping is None else stopping.on_step,
             groups=self._groups(model, settings),
             progress=self.progress,
+            **kept.options(self, batches.columns, held_out),
         )
         if not history.finished:
-            raise KeyboardInterrupt(f"fit was stopped after {history.step} of {settings.steps} steps; nothing is kept")
+            advice = "nothing is kept" if kept.folder is None else f"checkpoint={str(kept.folder)!r} goes on from there"
+            raise KeyboardInterrupt(f"fit was stopped after {history.step} of {settings.steps} steps; {advice}")
         if stopping:
             stopping.restore(model)
             self.best_epoch_ = stopping.best_epoch
@@ -274,6 +293,7 @@ class FineTuned(Stored):
             precision=self.precision,
             log_every=1,
             validate_every=steps_per_epoch if validated else 0,
+            save_every=min(steps_per_epoch, SAVE_EVERY),
         )
 
     def _validator(self, tokenizer: Tokenizer, held_out: tuple[list[Any], Targets], stopping: Any) -> Any:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any, Self
 
 import numpy as np
@@ -63,7 +64,14 @@ class MultipleChoice(FineTuned):
 
     MODEL = BertForMultipleChoice
 
-    def fit(self, X: Any, y: Any, sample_weight: Any = None, validation: tuple[Any, Any] | None = None) -> Self:  # noqa: N803
+    def fit(
+        self,
+        X: Any,  # noqa: N803
+        y: Any,
+        sample_weight: Any = None,
+        validation: tuple[Any, Any] | None = None,
+        checkpoint: str | Path | None = None,
+    ) -> Self:
         """Train on questions.
 
         Parameters
@@ -72,7 +80,7 @@ class MultipleChoice(FineTuned):
             Texts and their choices.
         y : iterable of int or str
             The right choice of every text: its number, counted from 0, or the choice itself.
-        sample_weight, validation
+        sample_weight, validation, checkpoint
             As in `TextClassifier.fit`.
 
         Raises
@@ -81,7 +89,7 @@ class MultipleChoice(FineTuned):
             If an item is not of this form, a label is no choice, the counts differ, or a parameter is not allowed;
             names its index.
         """
-        return super().fit(X, y, sample_weight, validation)
+        return super().fit(X, y, sample_weight, validation, checkpoint)
 
     def predict(self, X: Any) -> np.ndarray:  # noqa: N803
         """Return the number of the best choice of every text, (texts,)."""

@@ -6,6 +6,7 @@ import math
 
 from torch import Tensor, nn
 
+from companion.finetuning.resuming import KeptTraining
 from companion.training.loop import History
 
 
@@ -16,6 +17,10 @@ class EarlyStopping:
     ----------
     patience : int
         Epochs without a better loss after which `on_step` asks to stop.
+    kept : KeptTraining
+        Where the best weights are kept, and found again by a training that goes on.
+    epochs_done : int
+        Those of the checkpoint that it goes on from.
 
     Attributes
     ----------
@@ -24,11 +29,13 @@ class EarlyStopping:
     best_loss : float
     """
 
-    def __init__(self, patience: int) -> None:
-        self.patience = patience
-        self.epoch = self.best_epoch = 0
+    def __init__(self, patience: int, kept: KeptTraining, epochs_done: int = 0) -> None:
+        self.patience, self.kept = patience, kept
+        self.epoch, self.best_epoch = epochs_done, 0
         self.best_loss = math.inf
         self.weights: dict[str, Tensor] = {}
+        if best := kept.read_best():
+            self.weights, self.best_epoch, self.best_loss = best
 
     def note(self, model: nn.Module, loss: float) -> None:
         """Take over the loss of another epoch and, if it is the best one so far, a copy of the weights."""
@@ -37,6 +44,7 @@ class EarlyStopping:
             self.best_loss, self.best_epoch = loss, self.epoch
             weights = model.state_dict().items()
             self.weights = {name: weight.detach().clone() for name, weight in weights}
+            self.kept.write_best(self.weights, self.epoch, loss)
 
     def on_step(self, history: History) -> bool:
         """Return whether the last `patience` epochs brought nothing better."""

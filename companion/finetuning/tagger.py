@@ -105,7 +105,14 @@ class TokenTagger(FineTuned):
         self.scheme = scheme
         self.stride = stride
 
-    def fit(self, X: Any, y: Any, sample_weight: Any = None, validation: tuple[Any, Any] | None = None) -> Self:  # noqa: N803
+    def fit(
+        self,
+        X: Any,  # noqa: N803
+        y: Any,
+        sample_weight: Any = None,
+        validation: tuple[Any, Any] | None = None,
+        checkpoint: str | Path | None = None,
+    ) -> Self:
         """Train on tagged texts.
 
         Parameters
@@ -115,7 +122,7 @@ class TokenTagger(FineTuned):
         y : iterable
             A list of tags per text, one per word; for texts that are str a list of spans `(start, end, type)`: first
             character, the one after the last, and a name.
-        sample_weight, validation
+        sample_weight, validation, checkpoint
             As in `TextClassifier.fit`.
 
         Raises
@@ -132,7 +139,7 @@ class TokenTagger(FineTuned):
         if isinstance(validation, tuple | list) and len(validation) == 2:
             validation = self._paired("validation[0]", validation[0], "validation[1]", validation[1], tokenizer)
         self.constrained_ = True
-        return super().fit(X, y, sample_weight, validation)
+        return super().fit(X, y, sample_weight, validation, checkpoint)
 
     def predict(self, X: Any) -> list[list[Any]]:  # noqa: N803
         """Return a tag for every word of every text.
