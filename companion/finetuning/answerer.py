@@ -75,7 +75,7 @@ class QuestionAnswerer(FineTuned):
     >>> text = "Anna lives in Rome. Ben works in Oslo."
     >>> questions = ["Where does Anna live?", "Where does Ben work?"]
     >>> pairs, answers = [(question, text) for question in questions] * 8, ["Rome", "Oslo"] * 8
-    >>> reader = QuestionAnswerer("mini", epochs=12, batch_size=4, learning_rate=1e-3).fit(pairs, answers)
+    >>> reader = QuestionAnswerer("mini", epochs=16, batch_size=4, learning_rate=1e-3).fit(pairs, answers)
     >>> reader.predict(pairs[:1])[0].text
     'Rome'
     """
