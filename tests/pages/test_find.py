@@ -20,7 +20,7 @@ WEIGHTS, INSIDE = "model/official_weights", "model/inside"
 CORPUS, MASKING, PAIRS = "pretraining/corpus", "pretraining/masking", "pretraining/next_sentence"
 OPTIMISATION, TRAIN, SCALE = "pretraining/optimisation", "pretraining/train", "pretraining/scale"
 MADE, KNOWS, ABLATIONS = "pretraining/bundled", "pretraining/knowledge", "pretraining/ablations"
-READING = "finetuning/reading"
+READING, LIBRARY = "finetuning/reading", "finetuning/transformers"
 RECIPE, SEARCH, GLOSSARY = "finetuning/recipe", "applications/search", "glossary"
 TWO = "finetuning/pairs"
 FAQ, TROUBLES = "faq", "troubleshooting"
@@ -47,6 +47,10 @@ QUERIES = {
     "empty answer": [READING],
     "unanswerable questions": [READING],
     "entity F1": [EVALUATION],
+    "TrainingArguments": [LIBRARY],
+    "pipeline": [LIBRARY],
+    "TensorBoard": [LIBRARY],
+    "DataCollatorWithPadding": [LIBRARY],
     "NER": [TAGGING],
     "word_ids": [TAGGING],
     "IOB2": [TAGGING],

@@ -132,8 +132,13 @@ def test_colab_cell_follows_the_title_and_imports_follow_it(path: Path):
 
 @each_notebook
 def test_imports_only_what_the_package_installs(path: Path):
+    """Or what an extra installs that the first cell of the page asks for."""
     with open(ROOT / "pyproject.toml", "rb") as file:
-        names = [re.match(r"[\w-]+", entry).group() for entry in tomllib.load(file)["project"]["dependencies"]]
+        project = tomllib.load(file)["project"]
+    entries = [*project["dependencies"]]
+    for extra in re.findall(r"bert-companion\[([\w-]+)\]", read(path).cells[0].source):
+        entries += project["optional-dependencies"][extra]
+    names = [re.match(r"[\w-]+", entry).group() for entry in entries]
     allowed = {"companion", "IPython", "pandas", *sys.stdlib_module_names}
     allowed |= {{"scikit-learn": "sklearn"}.get(name, name) for name in names}
     for cell in code_cells(path)[1:]:
