@@ -114,11 +114,11 @@ def merge_adapter(model: nn.Module) -> None:
     """Add an adapter to the weights that it adapts, in place: the model is then one like any other."""
     from peft.tuners.tuners_utils import BaseTunerLayer
 
-    layers = [(name, layer) for name, layer in model.named_modules() if isinstance(layer, BaseTunerLayer)]
-    for name, layer in layers:
-        layer.merge(safe_merge=True)
-        parent, _, last = name.rpartition(".")
-        setattr(model.get_submodule(parent), last, layer.get_base_layer())
+    for name, layer in list(model.named_modules()):
+        if isinstance(layer, BaseTunerLayer):
+            layer.merge(safe_merge=True)
+            parent, _, last = name.rpartition(".")
+            setattr(model.get_submodule(parent), last, layer.get_base_layer())
     del model.peft_config
     model.requires_grad_(True)
 

@@ -21,6 +21,7 @@ CORPUS, MASKING, PAIRS = "pretraining/corpus", "pretraining/masking", "pretraini
 OPTIMISATION, TRAIN, SCALE = "pretraining/optimisation", "pretraining/train", "pretraining/scale"
 MADE, KNOWS, ABLATIONS = "pretraining/bundled", "pretraining/knowledge", "pretraining/ablations"
 READING, LIBRARY = "finetuning/reading", "finetuning/transformers"
+FEW = "finetuning/adapters"
 RECIPE, SEARCH, GLOSSARY = "finetuning/recipe", "applications/search", "glossary"
 TWO = "finetuning/pairs"
 FAQ, TROUBLES = "faq", "troubleshooting"
@@ -35,6 +36,9 @@ QUERIES = {
     "padding": [CORPUS],
     "entailment": [TWO],
     "paraphrase": [TWO],
+    "LoRA": [FEW],
+    "target modules not found": [FEW],
+    "prefix tuning": [FEW],
     "natural language inference": [TWO],
     "sentence pairs": [TWO],
     "zero_grad": [LOOPS],
