@@ -23,7 +23,7 @@ from companion.support.files import atomic_file
 from companion.support.require import require
 from companion.text.tokenizer import Tokenizer
 
-GROUP = 32  # columns that share a scale
+GROUP = 16  # columns that share a scale
 FEW = 8  # a matrix of so few rows stays as it is
 LEVELS = 127
 SCALE = ".scale"  # ends the name of the scales of a matrix

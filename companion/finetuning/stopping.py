@@ -17,7 +17,7 @@ class EarlyStopping:
     ----------
     patience : int
         Epochs without a better loss after which `on_step` asks to stop.
-    kept : KeptTraining
+    kept : KeptTraining, optional
         Where the best weights are kept, and found again by a training that goes on.
     epochs_done : int
         Those of the checkpoint that it goes on from.
@@ -29,12 +29,12 @@ class EarlyStopping:
     best_loss : float
     """
 
-    def __init__(self, patience: int, kept: KeptTraining, epochs_done: int = 0) -> None:
-        self.patience, self.kept = patience, kept
+    def __init__(self, patience: int, kept: KeptTraining | None = None, epochs_done: int = 0) -> None:
+        self.patience, self.kept = patience, kept or KeptTraining(None)
         self.epoch, self.best_epoch = epochs_done, 0
         self.best_loss = math.inf
         self.weights: dict[str, Tensor] = {}
-        if best := kept.read_best():
+        if best := self.kept.read_best():
             self.weights, self.best_epoch, self.best_loss = best
 
     def note(self, model: nn.Module, loss: float) -> None:

@@ -12,7 +12,6 @@ from companion.finetuning import TextClassifier, TextRegressor
 from companion.finetuning.labels import label_weights
 from companion.finetuning.losses import SequenceObjective
 from companion.finetuning.new_head import with_new_head
-from companion.finetuning.resuming import KeptTraining
 from companion.finetuning.stopping import EarlyStopping
 from companion.finetuning.targets import Targets, split_indices
 from companion.model.heads import BertForSequenceClassification
@@ -86,7 +85,7 @@ def test_wrong_weights_are_named(tiny: Path, weights, message: str):
 
 
 def test_stopping_keeps_the_weights_of_the_best_epoch():
-    model, stopping = torch.nn.Linear(1, 1), EarlyStopping(2, KeptTraining(None))
+    model, stopping = torch.nn.Linear(1, 1), EarlyStopping(patience=2)
     asked = []
     for epoch, loss in enumerate([0.9, 0.5, 0.6, 0.7], start=1):
         torch.nn.init.constant_(model.weight, epoch)
@@ -99,7 +98,7 @@ def test_stopping_keeps_the_weights_of_the_best_epoch():
 
 
 def test_a_loss_that_is_no_number_at_first_does_not_leave_it_without_weights():
-    model, stopping = torch.nn.Linear(1, 1), EarlyStopping(1, KeptTraining(None))
+    model, stopping = torch.nn.Linear(1, 1), EarlyStopping(patience=1)
     stopping.note(model, float("nan"))
     stopping.restore(model)
     assert stopping.best_epoch == 1

@@ -32,7 +32,8 @@ def test_a_record_is_found_by_its_name(folder):
 
 
 def test_the_record_of_a_bundled_checkpoint_comes_with_it(folder, monkeypatch, tmp_path):
-    assert names(record.load_chain("mini")) == ["mini-short", "mini-first", "mini-second", "mini"]
+    runs = ["mini-short", "mini-first", "mini-second", "mini-third", "mini-fourth", "mini"]
+    assert names(record.load_chain("mini")) == runs
     (tmp_path / "own").mkdir()
     write(tmp_path / "own", "record")
     monkeypatch.setattr(record, "BUNDLED", tmp_path)
