@@ -165,11 +165,11 @@ class FineTuned(Stored):
             kept.clear()
             model, tokenizer = self._start(seed, **targets.config)
             self._train(model, tokenizer, rows, targets, held_out, seed, kept, parts=2)
-        kept.clear()
         self._finish(self.model_, targets)
         self.pairs_: bool | None = isinstance(items[0], tuple)
         for name, value in targets.learned.items():
             setattr(self, name, value)
+        kept.clear()
         return self
 
     def _held_out(self, items: list[Any], targets: Targets, validation: Any, seed: int) -> tuple[tuple, tuple | None]:

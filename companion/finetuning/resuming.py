@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
-import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -19,12 +18,11 @@ from companion.support.devices import is_main_process, process_count
 from companion.support.files import atomic_file
 from companion.support.locate import locate
 from companion.support.require import require
-from companion.training.checkpoint import CHECKPOINT, has_checkpoint, read_progress
+from companion.training.checkpoint import find_checkpoint, read_progress, remove_checkpoint
 
-BEST, LOG, SAVE_EVERY = "best.safetensors", "log.jsonl", 500
+BEST, SAVE_EVERY = "best.safetensors", 500
 # Parameters that the settings of the training hold already, or that change nothing of what is learned.
-ELSEWHERE = {"model", "epochs", "learning_rate", "warmup_share", "weight_decay", "random_state", "device", "precision"}
-ELSEWHERE |= {"progress"}
+ELSEWHERE = "model epochs learning_rate warmup_share weight_decay random_state device precision progress".split()
 
 
 class KeptTraining:
@@ -37,25 +35,23 @@ class KeptTraining:
 
     Attributes
     ----------
+    resumes : bool
+        Whether there is a training to go on with.
     step : int
-        Steps that the checkpoint has; 0 without one.
+        Steps that it has done; 0 without one.
     parts : int
-        Parts in which each step was taken; 1 without a checkpoint.
+        Parts in which each step was taken; 1 without one.
     """
 
     def __init__(self, folder: str | Path | None) -> None:
         allowed = "None or the path of a folder"
         require("checkpoint", folder, folder is None or isinstance(folder, str | os.PathLike), allowed)
         self.folder = None if folder is None else Path(folder)
-        self.step, self.parts = 0, 1
-        if self.resumes and self.folder is not None:
-            progress = read_progress(self.folder / CHECKPOINT)
-            self.step, self.parts = progress["step"], max(1, progress["batches_per_step"] // process_count())
-
-    @property
-    def resumes(self) -> bool:
-        """Whether there is a training to go on with."""
-        return self.folder is not None and has_checkpoint(self.folder)
+        self.resumes, self.step, self.parts = False, 0, 1
+        if self.folder is not None and (found := find_checkpoint(self.folder)):
+            progress = read_progress(found)
+            self.resumes, self.step = True, progress["step"]
+            self.parts = max(1, progress["batches_per_step"] // process_count())
 
     def options(self, estimator: Any, columns: Mapping[str, Any], held_out: Any) -> dict[str, Any]:
         """Return what `companion.training.loop.train` is told of it.
@@ -70,8 +66,7 @@ class KeptTraining:
         """
         if self.folder is None:
             return {}
-        identity = _identity(estimator, columns, () if held_out is None else held_out[0])
-        return {"folder": self.folder, "resume": self.resumes, "identity": identity}
+        return {"folder": self.folder, "resume": self.resumes, "identity": _identity(estimator, columns, held_out)}
 
     def write_best(self, weights: Mapping[str, Tensor], epoch: int, loss: float) -> None:
         """Keep the weights of the best epoch so far."""
@@ -82,8 +77,7 @@ class KeptTraining:
 
     def read_best(self) -> tuple[dict[str, Tensor], int, float] | None:
         """Return the weights of the best epoch, its number and its loss; None if none is kept."""
-        path = None if self.folder is None else self.folder / BEST
-        if path is None or not self.resumes or not path.is_file():
+        if self.folder is None or not self.resumes or not (path := self.folder / BEST).is_file():
             return None
         with safe_open(path, "pt") as file:
             told = file.metadata()
@@ -91,32 +85,40 @@ class KeptTraining:
 
     def clear(self) -> None:
         """Remove what is kept, and the folder if nothing else is in it."""
+        self.resumes, self.step, self.parts = False, 0, 1
         if self.folder is None or not self.folder.is_dir() or not is_main_process():
             return
-        shutil.rmtree(self.folder / CHECKPOINT, ignore_errors=True)
-        for name in (BEST, LOG):
-            (self.folder / name).unlink(missing_ok=True)
+        remove_checkpoint(self.folder)
+        (self.folder / BEST).unlink(missing_ok=True)
         if not any(self.folder.iterdir()):
             self.folder.rmdir()
-        self.step, self.parts = 0, 1
 
 
-def _identity(estimator: Any, columns: Mapping[str, Any], held_out: Sequence[Any]) -> dict[str, Any]:
+def _identity(estimator: Any, columns: Mapping[str, Any], held_out: Any) -> dict[str, Any]:
     """Return what a checkpoint must share with a `fit` that goes on from it."""
     parameters = {
         name: value if isinstance(value, str | int | float | bool | None) else repr(value)
         for name, value in estimator.get_params().items()
         if name not in ELSEWHERE
     }
-    digest = hashlib.sha256()
-    for name in sorted(columns):
-        digest.update(repr((name, len(columns[name]))).encode())
-        for value in columns[name]:
-            digest.update(np.asarray(value).tobytes())
+    texts, targets = held_out or ((), None)
     return {
         "estimator": type(estimator).__name__,
         **parameters,
         "model_checksum": weights_checksum(locate(estimator.model)),
-        "data_checksum": digest.hexdigest(),
-        "validation_checksum": hashlib.sha256(repr(list(held_out)).encode()).hexdigest(),
+        "data_checksum": _checksum(columns),
+        "validation_checksum": _checksum({"texts": texts, **(targets.columns if targets else {})}),
     }
+
+
+def _checksum(columns: Mapping[str, Any]) -> str:
+    """Return a SHA-256 of columns of arrays or of other values, one entry for each text."""
+    digest = hashlib.sha256()
+    for name in sorted(columns):
+        digest.update(repr((name, len(columns[name]))).encode())
+        for value in columns[name]:
+            if isinstance(value, np.ndarray | np.generic):
+                digest.update(f"{value.dtype} {value.shape}".encode() + value.tobytes())
+            else:
+                digest.update(repr(value).encode())
+    return digest.hexdigest()

@@ -18,7 +18,8 @@ from companion.support.files import atomic_file, finite, recover_folder, replace
 from companion.training.schedule import learning_rate_at
 from companion.training.settings import TrainingSettings
 
-CHECKPOINT = "checkpoint"
+CHECKPOINT, LOG = "checkpoint", "log.jsonl"
+PARTIAL = f".{CHECKPOINT}.partial"
 
 # What may differ between two starts of one run: none of it changes the steps already taken.
 _FREE = {"device", "minutes", "log_every", "validate_every", "save_every", "workers", "compile", "accumulation"}
@@ -44,7 +45,7 @@ def save_checkpoint(accelerator: Any, folder: Path, progress: Mapping[str, Any])
         On all processes, if it cannot be written on one of them; the last checkpoint is kept.
     """
     target = folder / CHECKPOINT
-    temporary = target.with_name(f".{CHECKPOINT}.partial")
+    temporary = target.with_name(PARTIAL)
     try:
         _together(accelerator, partial(_empty, temporary), main_only=True)
         _together(accelerator, lambda: accelerator.save_state(str(temporary)))
@@ -76,9 +77,25 @@ def load_checkpoint(
     return progress
 
 
+def find_checkpoint(folder: Path) -> Path | None:
+    """Return where a run's folder holds a checkpoint, also one whose replacement was interrupted; None if nowhere."""
+    return next((place for place in _places(folder) if place.exists()), None)
+
+
 def has_checkpoint(folder: Path) -> bool:
     """Return whether a run's folder holds a checkpoint, also one whose replacement was interrupted."""
-    return (folder / CHECKPOINT).exists() or (folder / f".{CHECKPOINT}.old").exists()
+    return find_checkpoint(folder) is not None
+
+
+def remove_checkpoint(folder: Path) -> None:
+    """Remove the checkpoint of a run and its log, with what interrupted replacements left."""
+    for place in (*_places(folder), folder / PARTIAL):
+        shutil.rmtree(place, ignore_errors=True)
+    (folder / LOG).unlink(missing_ok=True)
+
+
+def _places(folder: Path) -> tuple[Path, Path]:
+    return folder / CHECKPOINT, folder / f".{CHECKPOINT}.old"
 
 
 def check_folder(folder: Path | None, resume: bool) -> None:
@@ -177,7 +194,7 @@ def _put_in_place(temporary: Path, target: Path, progress: Mapping[str, Any]) ->
     records = finite(progress["records"])
     text = json.dumps({**progress, "records": records, "sizes": sizes})
     (temporary / "progress.json").write_text(text, encoding="utf-8")
-    with atomic_file(target.with_name("log.jsonl")) as log:
+    with atomic_file(target.with_name(LOG)) as log:
         log.write_text("".join(json.dumps(row) + "\n" for row in records), encoding="utf-8")
     replace_folder(temporary, target)
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from sklearn.feature_extraction.text import TfidfVectorizer
@@ -28,6 +29,15 @@ def figures(card: str, pattern: str) -> list[float]:
     """Return the numbers of a sentence of the card; `#` in the pattern stands for one."""
     wanted = re.escape(pattern).replace(r"\#", "#").replace("#", r"(-?\d+(?:\.\d+)?)").replace(r"\ ", r"\s+")
     return [float(number) for number in re.search(wanted, card).groups()]
+
+
+def members_of_pairs(rows: Iterable[Mapping[str, Any]], *columns: str) -> list[list[tuple[Any, ...]]]:
+    """Return, for each contrast pair, the values of some columns of its members."""
+    members = defaultdict(list)
+    for row in rows:
+        if row["pair"] is not None:
+            members[row["pair"]].append(tuple(row[column] for column in columns))
+    return list(members.values())
 
 
 def similar_texts(texts: Sequence[str], least: float = 0.6, **terms: Any) -> Iterator[tuple[int, int]]:

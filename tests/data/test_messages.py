@@ -1,11 +1,11 @@
 """The bundled set `messages`: what its card says, and that a bag of words does not solve it."""
 
 import re
-from collections import Counter, defaultdict
+from collections import Counter
 
 import numpy as np
 import pytest
-from sets import SPLITS, card_text, figures, row_of_table, shared_runs, similar_texts
+from sets import SPLITS, card_text, figures, members_of_pairs, row_of_table, shared_runs, similar_texts
 from sklearn.metrics import f1_score
 
 from companion import load_dataset
@@ -50,12 +50,9 @@ def test_every_channel_brings_both_labels_to_every_split(rows):
 
 
 def test_contrast_pairs_are_two_of_opposite_labels_in_one_split(rows):
-    members = defaultdict(list)
-    for row in rows:
-        if row["pair"] is not None:
-            members[row["pair"]].append((row["split"], row["channel"], row["label"]))
-    assert figures(CARD, "In # contrast pairs") == [len(members)]
-    for pair in members.values():
+    pairs = members_of_pairs(rows, "split", "channel", "label")
+    assert figures(CARD, "In # contrast pairs") == [len(pairs)]
+    for pair in pairs:
         assert len(pair) == 2 and pair[0][:2] == pair[1][:2] and pair[0][2] != pair[1][2]
 
 

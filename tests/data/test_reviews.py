@@ -1,10 +1,10 @@
 """The bundled set `reviews`: what its card says, and that a bag of words cannot solve it."""
 
 import re
-from collections import Counter, defaultdict
+from collections import Counter
 
 import pytest
-from sets import SPLITS, card_text, row_of_table, similar_texts
+from sets import SPLITS, card_text, members_of_pairs, row_of_table, similar_texts
 
 from companion import load_dataset
 from companion.studies.tasks import new_baseline
@@ -42,13 +42,10 @@ def test_no_text_occurs_twice_and_lengths_are_as_said(reviews):
 
 
 def test_contrast_pairs_are_two_of_opposite_labels_in_one_split(reviews):
-    members = defaultdict(list)
-    for split in SPLITS:
-        for row in reviews[split]:
-            if row["pair"] is not None:
-                members[row["pair"]].append((split, row["kind"], row["label"]))
-    assert len(members) == 180
-    for pair in members.values():
+    rows = [row | {"split": split} for split in SPLITS for row in reviews[split]]
+    pairs = members_of_pairs(rows, "split", "kind", "label")
+    assert len(pairs) == 180
+    for pair in pairs:
         assert len(pair) == 2
         assert pair[0][:2] == pair[1][:2]
         assert {label for *_, label in pair} == {"positive", "negative"}

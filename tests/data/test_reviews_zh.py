@@ -1,10 +1,10 @@
 """The bundled set `reviews_zh`: what its card says, and that a bag of characters does not solve it."""
 
 import unicodedata
-from collections import Counter, defaultdict
+from collections import Counter
 
 import pytest
-from sets import SPLITS, card_text, figures, row_of_table, shared_runs, similar_texts
+from sets import SPLITS, card_text, figures, members_of_pairs, row_of_table, shared_runs, similar_texts
 
 from companion import load_dataset
 from companion.data.catalogue import CATALOGUE
@@ -56,12 +56,9 @@ def test_the_kind_does_not_give_the_label_away(rows):
 
 
 def test_contrast_pairs_are_two_of_opposite_labels_in_one_split(rows):
-    members = defaultdict(list)
-    for row in rows:
-        if row["pair"] is not None:
-            members[row["pair"]].append((row["split"], row["kind"], row["label"]))
-    assert figures(CARD, "In # contrast pairs") == [len(members)]
-    for pair in members.values():
+    pairs = members_of_pairs(rows, "split", "kind", "label")
+    assert figures(CARD, "In # contrast pairs") == [len(pairs)]
+    for pair in pairs:
         assert len(pair) == 2 and pair[0][:2] == pair[1][:2] and pair[0][2] != pair[1][2]
 
 

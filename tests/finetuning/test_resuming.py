@@ -8,9 +8,11 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import load_file
 
 from companion.finetuning import TextClassifier, TokenTagger
 from companion.finetuning.base import FineTuned
+from companion.training.checkpoint import remove_checkpoint
 from companion.training.run import Run
 from tests.toys import keyword_texts
 
@@ -85,8 +87,6 @@ def test_the_best_epoch_before_the_stop_is_not_forgotten(tmp_path: Path, tiny: P
     assert (resumed.best_epoch_, resumed.n_iter_) == (1, 3)
     first = quick(tiny, epochs=5)
     interrupted(first, 4, tmp_path / "first", monkeypatch, TEXTS[:30], LABELS[:30])
-    from safetensors.torch import load_file
-
     after_one_epoch = load_file(tmp_path / "first" / "checkpoint" / "model.safetensors")
     trained = resumed.model_.bert.embeddings.tokens.weight
     assert any(weight.shape == trained.shape and torch.equal(weight, trained) for weight in after_one_epoch.values())
@@ -119,6 +119,31 @@ def test_another_fit_is_refused_and_the_checkpoint_kept(
     with pytest.raises(ValueError, match=f"is of another run: .*{named}"):
         quick(tiny, **changes).fit(**{"X": TEXTS, "y": LABELS} | data, checkpoint=tmp_path)
     quick(tiny).fit(TEXTS, LABELS, checkpoint=tmp_path)
+
+
+def test_other_labels_to_validate_on_are_another_fit(tmp_path: Path, tiny: Path, monkeypatch: pytest.MonkeyPatch):
+    interrupted(quick(tiny), 6, tmp_path, monkeypatch, TEXTS[:30], LABELS[:30], validation=HELD_OUT)
+    turned = (HELD_OUT[0], HELD_OUT[1][::-1])
+    with pytest.raises(ValueError, match="the validation has changed"):
+        quick(tiny).fit(TEXTS[:30], LABELS[:30], validation=turned, checkpoint=tmp_path)
+
+
+def test_a_stop_in_the_middle_of_a_replacement_loses_nothing(
+    tmp_path: Path, tiny: Path, monkeypatch: pytest.MonkeyPatch
+):
+    """The checkpoint then lies under the name that it has until the next one is in its place."""
+    whole, folder = quick(tiny).fit(TEXTS, LABELS), tmp_path / "kept"
+    interrupted(quick(tiny), 6, folder, monkeypatch, TEXTS, LABELS)
+    (folder / "checkpoint").rename(folder / ".checkpoint.old")
+    assert same_weights(quick(tiny).fit(TEXTS, LABELS, checkpoint=folder), whole)
+    assert not folder.exists()
+
+
+@pytest.mark.parametrize("left", [".checkpoint.old", ".checkpoint.partial"])
+def test_what_an_interrupted_replacement_left_is_removed_too(tmp_path: Path, left: str):
+    (tmp_path / left).mkdir()
+    remove_checkpoint(tmp_path)
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_what_else_is_in_the_folder_stays(tmp_path: Path, tiny: Path):
