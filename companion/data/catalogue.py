@@ -31,6 +31,8 @@ class Card:
         The paper, or whoever wrote it.
     positive : str, optional
         The label of which F1 is computed.
+    outside : str, optional
+        The label of texts that belong to none of the classes.
     epochs : int
         Passes over the training part: 3, as Devlin et al. (2019, section 4.1) take for GLUE, fewer over the largest set
         and more over small ones with many labels.
@@ -55,6 +57,7 @@ class Card:
     licence: str
     source: str
     positive: str | None = None
+    outside: str | None = None
     epochs: int = 3
     scored_on: str = "validation"
     hub: str | None = None
@@ -146,10 +149,12 @@ CATALOGUE = {
         ("text",),
         "label",
         "single",
-        ("accuracy",),
+        ("in_scope_accuracy", "out_of_scope_recall"),
         licence="CC BY 3.0",
         source="Larson et al. 2019",
+        outside="oos",
         epochs=6,
+        scored_on="test",
         hub="clinc/clinc_oos",
         subset="plus",
         hub_columns={"label": "intent"},
@@ -174,6 +179,7 @@ CATALOGUE = {
         ("entity_f1",),
         licence="CC BY 4.0",
         source="Derczynski et al. 2017",
+        scored_on="test",
         hub="leondz/wnut_17",
         subset="wnut_17",
         revision=_PARQUET,

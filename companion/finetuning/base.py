@@ -103,6 +103,9 @@ class FineTuned(Stored):
         }
         return predict_rows(model, inputs, **options)
 
+    def _prepare(self, model: Any, targets: Targets) -> None:
+        """Change the network before the first step."""
+
     def _finish(self, model: Any, targets: Targets) -> None:
         """Change the trained network into the one that predicts."""
 
@@ -228,6 +231,7 @@ class FineTuned(Stored):
         parts: int = 1,
     ) -> None:
         """Train, and take over what came out of it: all or, if the training was stopped, nothing."""
+        self._prepare(model, targets)
         batches = self._batches(rows, tokenizer, targets.weights, seed, parts)
         settings = self._settings(model.config, batches.steps_per_epoch, held_out is not None, seed, parts)
         epochs_done = kept.step // batches.steps_per_epoch

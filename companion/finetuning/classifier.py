@@ -12,7 +12,14 @@ from sklearn.base import ClassifierMixin
 from sklearn.metrics import accuracy_score, f1_score
 
 from companion.config import BertConfig
-from companion.finetuning.labels import as_labels, binarise_labels, is_multilabel, label_weights, number_labels
+from companion.finetuning.labels import (
+    as_labels,
+    binarise_labels,
+    is_multilabel,
+    label_weights,
+    log_odds,
+    number_labels,
+)
 from companion.finetuning.losses import SequenceObjective, row_losses
 from companion.finetuning.parameters import shared
 from companion.finetuning.saved import kind_of
@@ -109,9 +116,9 @@ class TextClassifier(ClassifierMixin, SequenceEstimator):
     Notes
     -----
     Labels are str, int, bool or whole floats. With several per text, `y` is an indicator matrix or a list of lists of
-    labels; the network then scores every label by itself, and `predict` returns those with a probability of at least
-    0.5 in the form that `fit` was given: a matrix of 0 and 1, or an array of tuples of labels. Accuracy then counts the
-    texts of which all labels are right, as scikit-learn's does.
+    labels; the network then scores every label by itself, from the odds of the label on, and `predict` returns those
+    with a probability of at least 0.5 in the form that `fit` was given: a matrix of 0 and 1, or an array of tuples of
+    labels. Accuracy then counts the texts of which all labels are right, as scikit-learn's does.
 
     What `fit` computes can be written as a bare loop, with the same result::
 
@@ -222,6 +229,13 @@ class TextClassifier(ClassifierMixin, SequenceEstimator):
         config = {"num_labels": len(names), "labels": names, "problem_type": MULTI}
         learned = {"classes_": classes, "multilabel_": "lists" if lists else "indicator"}
         return Targets({"labels": matrix}, config, learned)
+
+    def _prepare(self, model: Any, targets: Targets) -> None:
+        """Start each of several labels at its log-odds, which a bias would need far more steps to reach."""
+        if targets.learned["multilabel_"] is not None:
+            with torch.no_grad():
+                odds = log_odds(targets.columns["labels"], targets.weights)
+                model.classifier.bias.copy_(torch.from_numpy(odds))
 
     def _objective(self, config: BertConfig) -> Objective:
         return SequenceObjective(kind_of(config))

@@ -148,6 +148,32 @@ def label_weights(class_weight: Any, classes: np.ndarray, ids: np.ndarray) -> np
     return compute_class_weight("balanced", classes=np.arange(len(classes)), y=ids)[ids]
 
 
+def log_odds(matrix: np.ndarray, weights: np.ndarray | None = None) -> np.ndarray:
+    """Return the logarithm of the odds of every label, (classes,): what is known before a text is read.
+
+    Half a text is added on either side, so that a label that all texts have, or none, has finite odds.
+
+    Parameters
+    ----------
+    matrix : array of 0 and 1, (texts, classes)
+    weights : array, (texts,), optional
+        Of the texts.
+
+    References
+    ----------
+    Lin et al. (2017), "Focal Loss for Dense Object Detection": a detector starts from the share of objects.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> log_odds(np.array([[1, 0], [0, 0], [0, 0]])).round(2).tolist()  # ln(1.5 / 2.5), ln(0.5 / 3.5)
+    [-0.51, -1.95]
+    """
+    weights = np.ones(len(matrix)) if weights is None else np.asarray(weights, dtype=np.float64)
+    having = weights @ matrix
+    return np.log(having + 0.5) - np.log(weights.sum() - having + 0.5)
+
+
 def _is_indicator(rows: list[Any], labels: Any) -> bool:
     if len(getattr(labels, "shape", ())) == 2:
         if any(value not in (0, 1) for row in rows for value in row):

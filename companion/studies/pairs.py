@@ -12,13 +12,14 @@ import numpy as np
 from companion.data.labelled import load_dataset
 from companion.finetuning.classifier import TextClassifier
 from companion.finetuning.targets import Targets
-from companion.studies.tasks import TASKS, bench_command, data_checksum, new_baseline, open_record
+from companion.studies.baselines import new_baseline
+from companion.studies.tasks import TASKS, bench_command, data_checksum, open_record
 from companion.support.record import RunRecord, hardware_of, provenance
 from companion.support.require import choice, integer
 from companion.text.tokenizer import Tokenizer
 from companion.training.batching import Rows
 
-PAIRED = tuple(name for name, task in TASKS.items() if len(task.card.texts) == 2 and not task.is_regression)
+PAIRED = tuple(name for name, task in TASKS.items() if len(task.card.texts) == 2 and task.card.kind == "single")
 
 
 def words_of(text: str) -> set[str]:

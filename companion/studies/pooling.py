@@ -112,7 +112,7 @@ def measure_pooling(
     """
     from tqdm.auto import tqdm
 
-    choice("task", task, [name for name, entry in TASKS.items() if not entry.is_regression])
+    choice("task", task, [name for name, entry in TASKS.items() if entry.card.kind == "single"])
     integer("seeds", seeds, minimum=1)
     splits = load_dataset(task)
     train, test = (TASKS[task].rows(splits[part]) for part in TASKS[task].parts)

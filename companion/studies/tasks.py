@@ -12,15 +12,25 @@ import shlex
 import statistics
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import compress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from companion.data.catalogue import CATALOGUE, Card
 from companion.data.labelled import load_dataset, texts_and_labels
 from companion.finetuning.classifier import TextClassifier
-from companion.finetuning.metrics import accuracy, matthews_correlation, pearson, precision_recall_f1, spearman
+from companion.finetuning.metrics import (
+    accuracy,
+    entity_scores,
+    matthews_correlation,
+    pearson,
+    precision_recall_f1,
+    spearman,
+)
 from companion.finetuning.regressor import TextRegressor
+from companion.finetuning.tagger import TokenTagger
 from companion.model.checkpoints import weights_checksum
+from companion.studies.baselines import new_baseline
 from companion.support.devices import best_device, precision_for
 from companion.support.locate import locate
 from companion.support.record import RunRecord, hardware_of, provenance
@@ -49,12 +59,24 @@ class Task:
     @property
     def scores(self) -> dict[str, Score]:
         """Name to ``score(truth, predicted)``, the usual one of the set first."""
-        return {name: SCORES[name] if name in SCORES else _f1_of(self.card.positive) for name in self.card.scores}
+        return {name: SCORES[name] if name in SCORES else self._own(name) for name in self.card.scores}
+
+    def _own(self, name: str) -> Score:
+        """Return a score that depends on a label of the set."""
+        card = self.card
+        if name == "f1":
+            return lambda truth, found: precision_recall_f1(truth, found, average="binary", positive=card.positive).f1
+
+        def accuracy_of_a_part(truth: Sequence[Any], found: Sequence[Any]) -> float:
+            wanted = [(label == card.outside) == (name == "out_of_scope_recall") for label in truth]
+            return accuracy(list(compress(truth, wanted)), list(compress(found, wanted)))
+
+        return accuracy_of_a_part
 
     @property
-    def is_regression(self) -> bool:
-        """Whether the labels are numbers on a scale."""
-        return self.card.kind == "regression"
+    def estimator(self) -> type[TextClassifier | TextRegressor | TokenTagger]:
+        """What learns it."""
+        return ESTIMATORS[self.card.kind]
 
     @property
     def parts(self) -> tuple[str, str]:
@@ -66,20 +88,17 @@ class Task:
         return texts_and_labels(split, self.card.texts, self.card.label)
 
 
-def _f1_of(positive: str | None) -> Score:
-    return lambda truth, predicted: precision_recall_f1(truth, predicted, average="binary", positive=positive).f1
-
-
 SCORES: dict[str, Score] = {
     "accuracy": accuracy,
+    "entity_f1": lambda truth, predicted: entity_scores(truth, predicted).f1,
     "matthews": matthews_correlation,
     "pearson": pearson,
     "spearman": spearman,
 }
+ESTIMATORS = {"single": TextClassifier, "regression": TextRegressor, "tags": TokenTagger}
 GLUE = ("sst2", "cola", "mrpc", "rte", "stsb")
-TASKS = {
-    name: Task(CATALOGUE[name]) for name in (*GLUE, "reviews", "pairs", "ag_news", "clinc150", "financial_phrasebank")
-}
+PUBLIC = (*GLUE, "ag_news", "clinc150", "financial_phrasebank", "wnut17", "wikineural_en", "chnsenticorp")
+TASKS = {name: Task(CATALOGUE[name]) for name in (*PUBLIC, "reviews", "pairs")}
 BASELINES = ("constant", "bag_of_words")
 NETWORKS = ("pretrained", "from_scratch")
 
@@ -130,8 +149,7 @@ def measure_tasks(
     for name in names:
         choice("task", name, TASKS)
     integer("seeds", seeds, minimum=1)
-    epochs = {name: task.card.epochs for name, task in TASKS.items()}
-    record = open_record("tasks", model, output, options, {"seeds": seeds, "epochs": epochs}, {})
+    record = open_record("tasks", model, output, options, {"seeds": seeds}, {})
     hardware = hardware_of(options.get("device"), options.get("precision"))
     source = provenance(bench_command("tasks", model, output, {"seeds": seeds} | options), hardware)
     parts = [(name, part) for name in names for part in (*BASELINES, *NETWORKS)]
@@ -162,8 +180,7 @@ def baseline_scores(name: str, baseline: str) -> dict[str, float | None]:
     name : str
         A key of `TASKS`.
     baseline : {"constant", "bag_of_words"}
-        The most frequent label (the mean of numbers); or single words and word pairs, weighted by TF-IDF, with
-        logistic regression (ridge regression for numbers). The texts of a pair are joined.
+        As in `companion.studies.baselines.new_baseline`. The texts of a pair are joined.
 
     Returns
     -------
@@ -172,25 +189,16 @@ def baseline_scores(name: str, baseline: str) -> dict[str, float | None]:
     """
     task, splits = TASKS[name], load_dataset(name)
     (train, labels), (texts, truth) = (task.rows(splits[part]) for part in task.parts)
-    train, texts = ([text if isinstance(text, str) else " ".join(text) for text in part] for part in (train, texts))
-    model = new_baseline(baseline, task.is_regression, task.card.analyzer)
-    predicted = model.fit(train, labels).predict(texts)
-    if baseline == "constant" and task.is_regression:
+    model = new_baseline(baseline, task.card.kind, task.card.analyzer)
+    predicted = model.fit(_joined(train), labels).predict(_joined(texts))
+    if baseline == "constant" and task.card.kind == "regression":
         return dict.fromkeys(task.scores)
     return {score: float(function(truth, list(predicted))) for score, function in task.scores.items()}
 
 
-def new_baseline(name: str, is_regression: bool = False, analyzer: str = "word") -> Any:
-    """Return a baseline of `baseline_scores`, to be fitted on texts; with `analyzer="char"` a bag of characters."""
-    from sklearn.dummy import DummyClassifier, DummyRegressor
-    from sklearn.feature_extraction.text import TfidfVectorizer
-    from sklearn.linear_model import LogisticRegression, Ridge
-    from sklearn.pipeline import make_pipeline
-
-    if name == "constant":
-        return DummyRegressor() if is_regression else DummyClassifier()
-    predictor = Ridge() if is_regression else LogisticRegression(C=20, max_iter=1000)
-    return make_pipeline(TfidfVectorizer(analyzer=analyzer, ngram_range=(1, 2), sublinear_tf=True), predictor)
+def _joined(texts: Sequence[Any]) -> list[Any]:
+    """Return pairs as one text each, and everything else as it is."""
+    return [" ".join(text) if isinstance(text, tuple) else text for text in texts]
 
 
 def measure_task(
@@ -206,7 +214,7 @@ def measure_task(
         As in `TextClassifier`.
     seeds : sequence of int
     **options
-        Other parameters of `TextClassifier` and `TextRegressor`, such as `from_scratch`, `epochs`, `learning_rate`.
+        Other parameters of the estimator, such as `from_scratch`, `epochs`, `learning_rate`.
 
     Returns
     -------
@@ -224,8 +232,7 @@ def measure_task(
     choice("task", name, TASKS)
     require("seeds", list(seeds), len(seeds) > 0, "one seed or more")
     task, splits = TASKS[name], load_dataset(name)
-    estimator_class = TextRegressor if task.is_regression else TextClassifier
-    estimator = estimator_class(model, **{"epochs": task.card.epochs} | options)
+    estimator = task.estimator(model, **{"epochs": task.card.epochs} | options)
     train, truth = (task.rows(splits[part]) for part in task.parts)
     scores: dict[str, list[float]] = {score: [] for score in task.scores}
     for seed in seeds:

@@ -5,13 +5,11 @@ from collections import Counter, defaultdict
 
 import pytest
 from sets import SPLITS, card_text, figures, row_of_table, shared_runs, similar_texts
-from sklearn.feature_extraction import DictVectorizer
-from sklearn.linear_model import LogisticRegression
-from sklearn.pipeline import make_pipeline
 
 from companion import load_dataset
 from companion.finetuning.metrics import entity_scores
 from companion.finetuning.tags import Entity, check_iob2, entities_of, tags_of
+from companion.studies.baselines import WordTagger
 
 CARD = card_text("entities")
 TYPES = ("PER", "ORG", "LOC", "MISC")
@@ -80,19 +78,6 @@ def by_list(known: dict[tuple[str, ...], str], words: list[str]) -> list[str]:
     return tags_of(found, len(words))
 
 
-def shape(word: str) -> str:
-    return re.sub(r"(.)\1+", r"\1", re.sub("[a-z]", "x", re.sub("[A-Z]", "X", re.sub(r"\d", "0", word))))
-
-
-def features(words: list[str], place: int) -> dict[str, str]:
-    """Word, shape and ends of the word, and its neighbours with their shapes."""
-    row = {"prefix": words[place].lower()[:3], "suffix": words[place].lower()[-3:]}
-    for away in (-2, -1, 0, 1, 2):
-        word = words[place + away] if 0 <= place + away < len(words) else "-"
-        row |= {f"word{away}": word.lower(), f"shape{away}": shape(word)}
-    return row
-
-
 def test_the_baselines_of_the_card(sentences):
     train, test = sentences["train"], sentences["test"]
     truth = test["ner_tags"]
@@ -102,12 +87,7 @@ def test_the_baselines_of_the_card(sentences):
         for start, end, kind in entities_of(tags):
             names[tuple(words[start:end])][kind] += 1
     known = {name: max(sorted(kinds), key=kinds.get) for name, kinds in names.items()}
-    model = make_pipeline(DictVectorizer(), LogisticRegression(C=10, max_iter=1000))
-    model.fit(
-        [features(words, place) for words in train["tokens"] for place in range(len(words))],
-        [tag for tags in train["ner_tags"] for tag in tags],
-    )
-    guessed = [list(model.predict([features(words, k) for k in range(len(words))])) for words in test["tokens"]]
+    guessed = WordTagger().fit(train["tokens"], train["ner_tags"]).predict(test["tokens"])
     systems = nothing, [by_list(known, words) for words in test["tokens"]], guessed
     measured = [100 * entity_scores(truth, predicted).f1 for predicted in systems]
     stated = figures(

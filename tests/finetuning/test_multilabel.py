@@ -33,7 +33,7 @@ def as_matrix(labels: list[list[str]]) -> np.ndarray:
 @pytest.fixture(scope="module")
 def fitted(tiny: Path) -> TextClassifier:
     """Return a classifier that has learned which colours occur; tests must not change it."""
-    classifier = TextClassifier(tiny, epochs=12, batch_size=8, max_length=16, learning_rate=2e-3, dropout=0.0)
+    classifier = TextClassifier(tiny, epochs=24, batch_size=8, max_length=16, learning_rate=1e-3, dropout=0.0)
     return classifier.fit(*coloured_texts(200), validation=coloured_texts(40, seed=1))
 
 
@@ -44,6 +44,19 @@ def test_every_label_is_learned_by_itself(fitted: TextClassifier):
     assert predicted.shape == (60,) and {type(one) for one in predicted} == {tuple}
     assert fitted.score(texts, labels) == np.mean([set(a) == set(b) for a, b in zip(predicted, labels, strict=True)])
     assert fitted.score(texts, labels) > 0.9
+
+
+@pytest.mark.parametrize("adapter", [None, "lora"])
+def test_a_network_starts_from_the_odds_of_every_label(tiny: Path, adapter):
+    texts = [f"alpha {i}" for i in range(8)]
+    labels, weights = [["common"]] * 6 + [["common", "rare"], []], [1] * 6 + [2, 4]
+    odds = np.log([(8 + 0.5) / (4 + 0.5), (2 + 0.5) / (10 + 0.5)])  # of 12 texts 8 are common, 2 rare
+    classifier = TextClassifier(tiny, epochs=1, max_length=16, learning_rate=1e-9, adapter=adapter)
+    classifier.fit(texts, labels, sample_weight=np.array(weights) / 12 * 8)
+    bias = classifier.model_.classifier.bias.detach().numpy()
+    mean = np.array([8 / 12, 2 / 12]) * 8  # weights are brought to a mean of 1
+    np.testing.assert_allclose(bias, np.log((mean + 0.5) / (8 - mean + 0.5)), rtol=1e-4)
+    assert bias[0] < odds[0] and bias[1] > odds[1], "eight texts say less than twelve"
 
 
 def test_the_loss_is_that_of_the_head(fitted: TextClassifier):

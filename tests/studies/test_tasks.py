@@ -80,6 +80,23 @@ def test_scores_by_hand():
     assert next(iter(TASKS["cola"].scores)) == "matthews"
 
 
+def test_out_of_scope_texts_are_scored_apart():
+    truth, predicted = ["pay", "pay", "call", "oos", "oos"], ["pay", "oos", "call", "oos", "pay"]
+    scores = {name: score(truth, predicted) for name, score in TASKS["clinc150"].scores.items()}
+    assert scores == {"in_scope_accuracy": pytest.approx(2 / 3), "out_of_scope_recall": 0.5}
+
+
+def test_words_are_tagged_and_entities_scored(tiny: Path, tmp_path: Path, monkeypatch):
+    rows = [{"tokens": ["the", word], "ner_tags": ["O", tag]} for word, tag in [("red", "B-LOC"), ("bad", "O")] * 8]
+    write_task(tmp_path / "wnut17", rows)
+    (tmp_path / "wnut17" / "test.jsonl").write_text(json.dumps(rows[0]) + "\n", encoding="utf-8")
+    monkeypatch.setenv("COMPANION_DATA", str(tmp_path))
+    measured = measure_task("wnut17", tiny, seeds=(0,), epochs=20, learning_rate=1e-2)
+    assert measured["scores"] == {"entity_f1": [1.0]} and measured["data"]["rows"] == {"train": 16, "test": 1}
+    assert baseline_scores("wnut17", "constant") == {"entity_f1": 0.0}
+    assert baseline_scores("wnut17", "bag_of_words") == {"entity_f1": 1.0}
+
+
 def test_columns_become_texts_or_pairs():
     split = Dataset.from_dict({"sentence1": ["a", "b"], "sentence2": ["c", "d"], "label": ["x", "y"]})
     assert TASKS["rte"].rows(split) == ([("a", "c"), ("b", "d")], ["x", "y"])
