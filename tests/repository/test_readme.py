@@ -142,3 +142,17 @@ def test_the_figures_are_those_of_the_record():
     assert f"{small[first]['speed']:.1f} times as fast in {small[first]['memory']:.0%} of the memory" in text
     assert f"{large[first]['speed']:.1f} times in {large[first]['memory']:.0%} with 30,522" in text
     assert f"with both in bf16, {small[both]['speed']:.1f} and {large[both]['speed']:.1f} times" in text
+
+
+def test_the_figures_of_fine_tuning_are_those_of_the_records():
+    def compared(name: str) -> list[dict]:
+        path = ROOT / "book" / "results" / f"{name}.json"
+        cases = json.loads(path.read_text(encoding="utf-8"))["entries"]
+        return [{row["theirs"]: f"{row['speed']:.1f}" for row in case["comparisons"][::-1]} for case in cases]
+
+    (short, long), (predicted,) = compared("finetuning-speed"), compared("prediction-speed")
+    text = " ".join(README.split())
+    assert f"takes {short['padded loop fp32']} times as long with a loop that pads every text" in text
+    assert f"{short['Trainer fp32']} times with Trainer, and {short['Trainer grouped fp32']} times if that" in text
+    assert f"on texts of 50 to 500 words {long['Trainer fp32']} times with Trainer" in text
+    assert f"It predicts {predicted['pipeline fp32']} times as fast as `pipeline(batch_size=32)`" in text
