@@ -83,6 +83,9 @@ def bench_finetune(
     learning_rate: Annotated[float, typer.Option(help="The same in all.")] = 1e-4,
     precisions: Precisions = None,
     compiled: Annotated[bool, typer.Option("--compiled", help="Compare with a compiled Trainer too.")] = False,
+    against: Annotated[
+        list[str] | None, typer.Option(help="Compare with these alone, such as 'Trainer fp32'; once or more.")
+    ] = None,
     threads: Threads = None,
     clock: Clock = "wall",
     device: Device = None,

@@ -65,6 +65,10 @@ def finetune(
     weight_decay: Annotated[float, typer.Option(help="Pull of the weights towards 0.")] = 0.01,
     adapter: Annotated[str | None, typer.Option(help="Train only a few new weights and the head: lora or ia3.")] = None,
     from_scratch: Annotated[bool, typer.Option("--from-scratch", help="Start from random weights.")] = False,
+    checkpoint: Annotated[
+        Path | None,
+        typer.Option(help="Folder to keep the training in while it runs; the same command goes on from there."),
+    ] = None,
     precision: Precision = "auto",
     device: Device = None,
     seed: Seed = 0,
@@ -87,7 +91,7 @@ def _finetune(output: Path, options: Mapping[str, Any]) -> None:
     card, parts = read_parts(options)
     estimator = new_estimator(options, card, parts["train"][1])
     check_labels(estimator, parts)
-    estimator.fit(*parts["train"])
+    estimator.fit(*parts["train"], checkpoint=options["checkpoint"])
     estimator.save(output)
     print(f"saved to {output}; try: {_example(output, parts)}")
     for split in ("validation", "test"):

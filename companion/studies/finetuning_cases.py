@@ -43,6 +43,9 @@ class FinetuningCase:
         This package's, as in `companion.support.devices.precision_for`.
     compiled : bool
         Compare with Trainer under `torch_compile=True` too.
+    against : tuple of str
+        Names of those that fine-tuning is compared with, such as `"Trainer fp32"`; all by default. Each has a process
+        of its own, and all of them hold their memory to the end.
     device : str, optional
     threads : int, optional
         Of PyTorch on the CPU; None takes its default.
@@ -66,6 +69,7 @@ class FinetuningCase:
     learning_rate: float = 1e-4
     precisions: tuple[str, ...] = ("auto", "fp32")
     compiled: bool = False
+    against: tuple[str, ...] = ()
     device: str | None = None
     threads: int | None = None
     clock: str = "wall"
@@ -73,6 +77,7 @@ class FinetuningCase:
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "precisions", tuple(self.precisions))
+        object.__setattr__(self, "against", tuple(self.against))
         choice("model", self.model, PRESETS)
         choice("lengths", self.lengths, LENGTHS)
         integer("vocab_size", self.vocab_size, VOCABULARY)
@@ -84,6 +89,8 @@ class FinetuningCase:
         if self.threads is not None:
             integer("threads", self.threads, 1)
         check_clock(self.clock, self.threads, self.device)
+        for name in self.against:
+            choice("against", name, [one.name for one in self._all_trainers()])
 
     @property
     def config(self) -> BertConfig:
@@ -99,6 +106,9 @@ class FinetuningCase:
     @property
     def trainers(self) -> list[Contender]:
         """Whom fine-tuning is compared with."""
+        return [one for one in self._all_trainers() if not self.against or one.name in self.against]
+
+    def _all_trainers(self) -> list[Contender]:
         ways = [("padded loop", "fp32"), ("Trainer", "fp32"), ("Trainer grouped", "fp32")]
         if any(contender.precision == "bf16" for contender in self.ours):
             ways += [("Trainer", "bf16"), ("Trainer grouped", "bf16")]

@@ -152,8 +152,8 @@ def _command(name: str, case: FinetuningCase) -> str:
         if value == field.default or value is None:
             continue
         option = field.name.replace("_", "-")
-        if field.name == "precisions":
-            parts += [f"--precision={one}" for one in value]
+        if isinstance(value, tuple):
+            parts += [f"--{option.replace('precisions', 'precision')}={one}" for one in value]
         else:
             parts.append(f"--{option}" if value is True else f"--{option}={value}")
     return shlex.join(parts)

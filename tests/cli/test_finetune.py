@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -255,6 +256,32 @@ def test_ctrl_c_is_answered_in_one_line(tiny: Path, reviews: Path):
     (line,) = [line for line in rest.splitlines() if line.startswith("companion:")]
     assert "fit was stopped after" in line and "nothing is kept" in line and "Traceback" not in rest
     assert not Path("out").exists()
+
+
+def test_a_training_that_was_stopped_goes_on_with_the_same_command(tiny: Path, reviews: Path, monkeypatch):
+    from companion.finetuning import classifier
+
+    whole = finetune(tiny, reviews, "--epochs", 3)
+    assert whole.exit_code == 0, whole.output
+    expected = load("out", device="cpu").predict_proba(["good alpha"])
+    shutil.rmtree("out")
+    sums, calls = classifier.SequenceObjective.sums, []
+
+    def stopped(self, model, batch):
+        calls.append(1)
+        if len(calls) == 7:
+            signal.raise_signal(signal.SIGINT)
+        return sums(self, model, batch)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(classifier.SequenceObjective, "sums", stopped)
+        result = finetune(tiny, reviews, "--epochs", 3, "--checkpoint", "kept")
+    assert result.exit_code != 0 and "checkpoint='kept' goes on from there" in result.output
+    assert not Path("out").exists() and Path("kept").exists()
+    again = finetune(tiny, reviews, "--epochs", 3, "--checkpoint", "kept")
+    assert again.exit_code == 0, again.output
+    np.testing.assert_array_equal(load("out", device="cpu").predict_proba(["good alpha"]), expected)
+    assert not list(Path("kept").glob("*")) if Path("kept").exists() else True
 
 
 def test_words_with_tags_make_a_tagger(tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):

@@ -76,6 +76,14 @@ def test_predictions_are_those_of_the_pipeline(predicted):
     }
 
 
+def test_only_those_that_are_named_are_compared_with():
+    case = FinetuningCase(against=["padded loop fp32", "Trainer fp32"])
+    assert [one.name for one in case.trainers] == ["padded loop fp32", "Trainer fp32"]
+    assert "'--against=padded loop fp32' '--against=Trainer fp32'" in finetuning_speed._command("finetune", case)
+    with pytest.raises(ValueError, match="against='Trainer' is not allowed; it must be one of 'padded loop fp32'"):
+        FinetuningCase(against=["Trainer"])
+
+
 @pytest.mark.parametrize("name", ["finetune", "predict"])
 def test_the_command_in_the_record_is_one_that_measures_the_same(trained, predicted, monkeypatch, name: str):
     path = trained[0] if name == "finetune" else predicted[0]
