@@ -88,5 +88,5 @@ class SequenceEstimator(FineTuned):
         if "sample" not in rows:
             return found
         samples = torch.as_tensor(rows["sample"])
-        total = found.new_zeros(int(samples[-1]) + 1, found.shape[1]).index_add(0, samples, found)
-        return total / samples.bincount()[:, None]
+        total = found.new_zeros(int(samples[-1]) + 1, found.shape[1])
+        return total.index_add(0, samples, found) / samples.bincount()[:, None]

@@ -27,6 +27,7 @@ TWO = "finetuning/pairs"
 FAQ, TROUBLES = "faq", "troubleshooting"
 TAGGING = "finetuning/tagging"
 LABELS = "finetuning/labels"
+LONG = "finetuning/long_texts"
 LOOPS, SHAPES = "corrections/training_loops", "corrections/shapes"
 MASKS_AND_PAIRS = "corrections/masking_and_nsp"
 ALL_ERRORS = "corrections/index"
@@ -169,6 +170,11 @@ QUERIES = {
     "gender bias": [KNOWS],
     "ablation": [ABLATIONS],
     "longer than 512": [FAQ],
+    "long documents": [LONG],
+    "head and tail": [LONG],
+    "truncation": [LONG],
+    "sliding window": [LONG],
+    "Token indices sequence length is longer": [LONG],
     "which model": [FAQ],
     "Chinese": [FAQ],
     "imbalanced classes": [FAQ],
