@@ -252,9 +252,9 @@ def bench_few_labels(
     with errors():
         from companion.studies.few_labels import few_labels_table, measure_few_labels
 
-        options = _given(precision=precision, device=device)
-        shape = {"task": task, "seeds": seeds, "spread": spread}
-        print(few_labels_table(measure_few_labels(model, output, **shape, progress=progress, **options)))
+        options = _given(precision=precision, device=device) | {"progress": progress}
+        record = measure_few_labels(model, output, task=task, seeds=seeds, spread=spread, **options)
+        print(few_labels_table(record))
 
 
 @bench.command(

@@ -1,4 +1,4 @@
-"""How few labels are enough? Fine-tuning, frozen vectors and a bag of words on samples of a training set, over seeds."""
+"""How few labels are enough? Fine-tuning, frozen vectors and a bag of words on samples of a set, over seeds."""
 
 from __future__ import annotations
 
