@@ -242,6 +242,9 @@ def bench_few_labels(
     output: Annotated[Path, typer.Option(help="The record, a JSON file; runs that it holds are not done again.")],
     model: Model = "mini",
     task: Annotated[str, typer.Option(help="genres, reviews, headlines, messages, tickets or ag_news.")] = "genres",
+    method: Annotated[
+        list[str] | None, typer.Option(help="Once or more: fine-tuned, frozen vectors, bag of words, from scratch.")
+    ] = None,
     seeds: Annotated[int, typer.Option(help="Samples of each size.")] = 5,
     spread: Annotated[int, typer.Option(help="Runs of each variant of fine-tuning on one sample of 50.")] = 0,
     precision: Precision = "auto",
@@ -252,7 +255,7 @@ def bench_few_labels(
     with errors():
         from companion.studies.few_labels import few_labels_table, measure_few_labels
 
-        options = _given(precision=precision, device=device) | {"progress": progress}
+        options = _given(methods=method, precision=precision, device=device) | {"progress": progress}
         record = measure_few_labels(model, output, task=task, seeds=seeds, spread=spread, **options)
         print(few_labels_table(record))
 

@@ -31,7 +31,6 @@ SETTINGS: dict[str, Any] = {"batch_size": 16, "dropout": 0.0, "learning_rate": 5
 METHODS = ("fine-tuned", "frozen vectors", "bag of words", "from scratch")
 VARIANTS: dict[str, dict[str, Any]] = {
     "fine-tuned": {},
-    "from scratch": {"from_scratch": True},
     "layer-wise rates": {"layer_decay": 0.7},
     "three passes": {"epochs": 3},
     "ten times the rate": {"learning_rate": 5e-3},
@@ -124,7 +123,8 @@ def answers_of(method: str, train: Rows, texts: list[str], model: str | Path, se
         return new_baseline("bag_of_words").fit(*train).predict(texts)
     if method == "frozen vectors":
         return frozen_classifier(model, options.get("precision")).fit(*train).predict(texts)
-    settings = {"epochs": passes(len(train[0]))} | SETTINGS | VARIANTS[method] | options
+    changes = {"from_scratch": True} if method == "from scratch" else VARIANTS[method]
+    settings = {"epochs": passes(len(train[0]))} | SETTINGS | changes | options
     return TextClassifier(model, random_state=seed, **settings).fit(*train).predict(texts)
 
 
@@ -143,12 +143,13 @@ def measure_few_labels(
     output: str | Path,
     *,
     task: str = "genres",
+    methods: Sequence[str] = METHODS,
     seeds: int = 5,
     spread: int = 0,
     progress: bool = True,
     **options: Any,
 ) -> dict[str, Any]:
-    """Learn from `LABELS` many texts of a set with each of `METHODS`, and write the record after each run.
+    """Learn from `LABELS` many texts of a set with each of some methods, and write the record after each run.
 
     Parameters
     ----------
@@ -158,6 +159,8 @@ def measure_few_labels(
         The record, a JSON file; runs that it holds are not done again. Several tasks can share it.
     task : str
         A key of `SETS`.
+    methods : sequence of str
+        Some of `METHODS`; the two that train no network take seconds.
     seeds : int
         Samples of each size; seed 0, 1, ... decides the texts, the new head and the order.
     spread : int
@@ -176,7 +179,7 @@ def measure_few_labels(
     Raises
     ------
     ValueError
-        If the task is unknown, `seeds` is below 1, `spread` below 0, or the record is of another measurement.
+        If the task or a method is unknown, `seeds` is below 1, `spread` below 0, or the record is of another measurement.
     FileNotFoundError
         If the data are not there.
     """
@@ -184,6 +187,8 @@ def measure_few_labels(
 
     integer("seeds", seeds, minimum=1)
     integer("spread", spread, minimum=0)
+    for method in methods:
+        choice("method", method, METHODS)
     whole, (texts, truth) = few_label_rows(task)
     source, _ = SETS[task]
     data = {source: data_checksum(load_dataset(source), ("train", CATALOGUE[source].scored_on))}
@@ -191,7 +196,7 @@ def measure_few_labels(
     given = {"task": task, "seeds": seeds, "spread": spread} | options
     hardware = hardware_of(options.get("device"), options.get("precision"))
     origin = provenance(bench_command("few-labels", model, output, given), hardware)
-    runs = [{"task": task, **run} for run in _runs(seeds, spread)]
+    runs = [{"task": task, **run} for run in _runs(methods, seeds, spread)]
     for run in tqdm([run for run in runs if record.find(**run) is None], disable=not progress, unit="run"):
         sample = balanced_sample(whole[1], min(run["labels"], len(whole[1])), run["draw"])
         few = ([whole[0][i] for i in sample], [whole[1][i] for i in sample])
@@ -199,10 +204,10 @@ def measure_few_labels(
     return record.to_dict()
 
 
-def _runs(seeds: int, spread: int) -> Iterator[dict[str, Any]]:
+def _runs(methods: Sequence[str], seeds: int, spread: int) -> Iterator[dict[str, Any]]:
     for seed in range(seeds):
         for labels in LABELS:
-            for method in METHODS:
+            for method in methods:
                 yield {"method": method, "labels": labels, "draw": seed, "seed": seed}
     for seed in range(spread):
         for method in VARIANTS:
@@ -237,5 +242,6 @@ def few_labels_table(record: Mapping[str, Any]) -> str:
     lines = [f"{'':<28}" + "".join(f"{labels:>7}" for labels in LABELS)]
     for task in dict.fromkeys(entry["task"] for entry in record["entries"]):
         for method, curve in learning_curves(record, task).items():
-            lines.append(f"{task + ', ' + method:<28}" + "".join(f"{np.median(curve[n]):>7.1f}" for n in LABELS))
+            values = [f"{np.median(curve[n]):.1f}" if curve[n] else "-" for n in LABELS]
+            lines.append(f"{task + ', ' + method:<28}" + "".join(f"{value:>7}" for value in values))
     return "\n".join(lines)

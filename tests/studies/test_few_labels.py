@@ -108,6 +108,14 @@ def test_one_answer_to_all_is_the_commonest_in_every_text():
     }
 
 
+def test_a_record_of_some_methods_has_no_others_and_its_table_says_so(tiny: Path, colours: None, tmp_path: Path):
+    record = measure_few_labels(tiny, tmp_path / "x.json", methods=["bag of words"], seeds=1, progress=False)
+    assert {entry["method"] for entry in record["entries"]} == {"bag of words"}
+    assert few_labels_table(record).splitlines()[1].split()[-2:] == ["-", "-"]
+    with pytest.raises(ValueError, match="method='bags'"):
+        measure_few_labels(tiny, tmp_path / "y.json", methods=["bags"], progress=False)
+
+
 def test_an_unknown_task_and_no_seed_are_refused(tmp_path: Path):
     with pytest.raises(ValueError, match="task='sst3'"):
         measure_few_labels("mini", tmp_path / "x.json", task="sst3")
