@@ -179,7 +179,8 @@ def measure_few_labels(
     Raises
     ------
     ValueError
-        If the task or a method is unknown, `seeds` is below 1, `spread` below 0, or the record is of another measurement.
+        If the task or a method is unknown, `seeds` is below 1, `spread` below 0, or the record is of another
+        measurement.
     FileNotFoundError
         If the data are not there.
     """
