@@ -12,7 +12,8 @@ from companion.applications.search.embedder import SentenceEmbedder
 from companion.data.catalogue import CATALOGUE
 from companion.data.labelled import load_dataset, texts_and_labels
 from companion.finetuning.classifier import TextClassifier
-from companion.studies.tasks import bench_command, data_checksum, new_baseline, open_record
+from companion.studies.baselines import new_baseline
+from companion.studies.tasks import bench_command, data_checksum, open_record
 from companion.support.record import hardware_of, provenance
 from companion.support.require import choice, integer, require
 
