@@ -237,6 +237,33 @@ def bench_pooling(
 
 
 @bench.command(
+    "few-labels",
+    short_help="How few labels are enough.",
+    epilog="Example:  companion bench few-labels --task genres --output runs/few-labels.json",
+)
+def bench_few_labels(
+    output: Annotated[Path, typer.Option(help="The record, a JSON file; runs that it holds are not done again.")],
+    model: Model = "mini",
+    task: Annotated[str, typer.Option(help="genres, reviews, headlines, messages, tickets or ag_news.")] = "genres",
+    method: Annotated[
+        list[str] | None, typer.Option(help="Once or more: fine-tuned, frozen vectors, bag of words, from scratch.")
+    ] = None,
+    seeds: Annotated[int, typer.Option(help="Samples of each size.")] = 5,
+    spread: Annotated[int, typer.Option(help="Runs of each variant of fine-tuning on one sample of 50.")] = 0,
+    precision: Precision = "auto",
+    device: Device = None,
+    progress: Annotated[bool, typer.Option(help="Show a progress bar.")] = True,
+) -> None:
+    """Learn from 20, 50 and 200 labelled texts: fine-tuned, on frozen vectors, by words, and from scratch."""
+    with errors():
+        from companion.studies.few_labels import few_labels_table, measure_few_labels
+
+        options = _given(methods=method, precision=precision, device=device) | {"progress": progress}
+        record = measure_few_labels(model, output, task=task, seeds=seeds, spread=spread, **options)
+        print(few_labels_table(record))
+
+
+@bench.command(
     "reading",
     short_help="Answer questions from a text.",
     epilog="Example:  companion bench reading --model mini --train passages --output runs/reading.json",

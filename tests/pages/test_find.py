@@ -22,6 +22,7 @@ OPTIMISATION, TRAIN, SCALE = "pretraining/optimisation", "pretraining/train", "p
 MADE, KNOWS, ABLATIONS = "pretraining/bundled", "pretraining/knowledge", "pretraining/ablations"
 READING, LIBRARY = "finetuning/reading", "finetuning/transformers"
 FEW = "finetuning/adapters"
+LITTLE = "finetuning/few_labels"
 RECIPE, SEARCH, GLOSSARY = "finetuning/recipe", "applications/search", "glossary"
 TWO = "finetuning/pairs"
 FAQ, TROUBLES = "faq", "troubleshooting"
@@ -40,6 +41,9 @@ QUERIES = {
     "LoRA": [FEW],
     "target modules not found": [FEW],
     "prefix tuning": [FEW],
+    "active learning": [LITTLE],
+    "catastrophic forgetting": [LITTLE],
+    "cloze prompt": [LITTLE],
     "natural language inference": [TWO],
     "sentence pairs": [TWO],
     "zero_grad": [LOOPS],
@@ -162,7 +166,7 @@ QUERIES = {
     "which checkpoint": [FAMILY],
     "DistilBERT": [FAMILY],
     "causal language model": [SELF],
-    "few labels": [SELF],
+    "few labels": [LITTLE],
     "pretraining from scratch": [TRAIN],
     "model card": [MADE],
     "what BERT knows": [KNOWS],

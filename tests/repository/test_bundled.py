@@ -17,6 +17,7 @@ from companion.model.checkpoints import weights_checksum
 from companion.pretraining.card import chain_of, machines_table, runs_table
 from companion.pretraining.config import PretrainingConfig
 from companion.pretraining.corpus import vocabulary_checksum
+from companion.studies.few_labels import learning_curves, spreads
 from companion.studies.pooling import accuracies
 from companion.studies.tasks import GLUE, TASKS, by_task
 from companion.studies.variants import VARIANTS
@@ -176,6 +177,14 @@ def test_the_comparison_of_poolings_is_that_of_the_bundled_weights():
     record = read(ROOT / "book" / "results" / "mini-pooling.json")
     assert record["config"]["weights_checksum"] == weights_checksum(FOLDER)
     assert {len(values) for values in accuracies(record).values()} == {3}
+
+
+def test_the_curves_over_few_labels_are_those_of_the_bundled_weights():
+    record = read(ROOT / "book" / "results" / "mini-few-labels.json")
+    assert record["config"]["weights_checksum"] == weights_checksum(FOLDER)
+    curves = learning_curves(record, "genres")
+    assert {len(values) for curve in curves.values() for values in curve.values()} == {5}
+    assert {len(values) for values in spreads(record, "genres").values()} == {5}
 
 
 def test_the_answers_to_pairs_are_those_of_the_bundled_weights():
