@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from companion.applications.search.ranking import reciprocal_rank
+from companion.applications.search.ranking import reciprocal_rank, rerank
 from companion.applications.search.tune import tune
 from companion.applications.search.vectors import embed, normalise, whitening
 from companion.data.labelled import load_dataset
@@ -63,7 +63,8 @@ class Questions:
     @property
     def searches(self) -> dict[str, list[int]]:
         """First sentences with the numbers of those in the collection that people called the same."""
-        place, found = {text: number for number, text in enumerate(self.collection)}, {}
+        place = {text: number for number, text in enumerate(self.collection)}
+        found: dict[str, list[int]] = {}
         for (first, second), score in zip(*self.scored, strict=True):
             if score >= SAME:
                 found.setdefault(first, []).append(place[second])
@@ -186,40 +187,11 @@ def _trained(model: str | Path, asked: Questions, seed: int, options: Mapping[st
     encoder = BiEncoder(tuned, Tokenizer.from_pretrained(model), precision=options.get("precision"))
     regressor = TextRegressor(model, epochs=TASKS["stsb"].card.epochs, random_state=seed, **options).fit(*asked.train)
     scores = _search_scores(encoder, asked)
-    again = rerank(scores, list(asked.searches), asked.collection, regressor)
+    again = rerank(scores, list(asked.searches), asked.collection, regressor, CANDIDATES)
     cross = _scored(regressor.predict(asked.scored[0]), regressor.predict(asked.own), asked)
     cross |= {"swapped": _rounded(regressor.predict([(b, a) for a, b in asked.own]))}
     cross |= {"search": reciprocal_rank(again, list(asked.searches.values()))}
     return [{"method": BI, "seed": seed} | _by_vectors(encoder, asked), {"method": CROSS, "seed": seed} | cross]
-
-
-def rerank(
-    scores: np.ndarray, questions: Sequence[str], texts: Sequence[str], judge: Any, count: int = CANDIDATES
-) -> np.ndarray:
-    """Put the best texts of a first search in order again, by a second opinion on each pair.
-
-    Parameters
-    ----------
-    scores : array, (questions, texts)
-        Of the first search.
-    questions, texts : sequence of str
-    judge : object
-        With ``predict(pairs)``, the higher the better, such as a `TextRegressor`.
-    count : int
-        How many of the best texts are judged for each question.
-
-    Returns
-    -------
-    array, (questions, texts)
-        Scores with the same first `count` texts, in the order of the judge, and all others behind them as they were.
-    """
-    first = np.argsort(-scores, axis=1, kind="stable")[:, :count]  # (questions, count)
-    pairs = [(question, texts[i]) for question, row in zip(questions, first, strict=True) for i in row]
-    judged = np.asarray(judge.predict(pairs)).reshape(first.shape)
-    again = scores.astype(np.float64)
-    above = again.max(axis=1, keepdims=True) + 1.0
-    np.put_along_axis(again, first, above + judged - judged.min(), axis=1)
-    return again
 
 
 def _search_scores(encoder: BiEncoder, asked: Questions) -> np.ndarray:

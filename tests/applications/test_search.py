@@ -3,6 +3,7 @@
 import math
 import re
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -12,7 +13,7 @@ from sklearn.feature_extraction.text import TfidfVectorizer
 import companion.data.labelled
 from companion.applications.fill import fill_mask
 from companion.applications.search.engine import SearchEngine
-from companion.applications.search.ranking import fuse, ranks, recall, reciprocal_rank
+from companion.applications.search.ranking import fuse, ranks, recall, reciprocal_rank, rerank
 from companion.applications.search.tune import ContrastiveBatches, ContrastiveObjective, contrastive_loss, tune
 from companion.applications.search.vectors import embed, normalise, pool, whitening
 from companion.config import BertConfig
@@ -221,6 +222,18 @@ def test_whitened_vectors_have_no_common_direction_and_no_scale():
         whitening(vectors, keep=5)
     with pytest.raises(ValueError, match="4 vectors are too few for keep=4"):
         whitening(vectors[:4])
+
+
+def test_the_first_texts_are_put_in_order_again_and_the_others_stay_behind_them():
+    scores = np.array([[0.9, 0.8, 0.1, 0.3], [0.2, 0.1, 0.7, 0.6]])
+    seen = []
+    judge = SimpleNamespace(predict=lambda pairs: seen.extend(pairs) or [len(text) for _, text in pairs])
+    again = rerank(scores, ["p", "q"], ["a", "bbb", "cc", "dddd"], judge, count=2)
+    assert seen == [("p", "a"), ("p", "bbb"), ("q", "cc"), ("q", "dddd")]
+    assert np.argsort(-again, axis=1).tolist() == [[1, 0, 3, 2], [3, 2, 0, 1]]
+    assert scores[0, 0] == 0.9
+    with pytest.raises(ValueError, match="count=0"):
+        rerank(scores, ["p", "q"], ["a"] * 4, judge, count=0)
 
 
 def test_the_contrastive_loss_by_hand():

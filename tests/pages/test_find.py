@@ -24,6 +24,7 @@ READING, LIBRARY = "finetuning/reading", "finetuning/transformers"
 FEW = "finetuning/adapters"
 RECIPE, SEARCH, GLOSSARY = "finetuning/recipe", "applications/search", "glossary"
 TWO = "finetuning/pairs"
+ALIKE = "finetuning/similarity"
 FAQ, TROUBLES = "faq", "troubleshooting"
 TAGGING = "finetuning/tagging"
 LABELS = "finetuning/labels"
@@ -35,6 +36,13 @@ EVALUATION, CLAIMS = "corrections/evaluation", "corrections/claims"
 QUERIES = {
     "padding": [CORPUS],
     "entailment": [TWO],
+    "cross-encoder": [ALIKE],
+    "bi-encoder": [ALIKE],
+    "semantic textual similarity": [ALIKE],
+    "cosine too high": [ALIKE],
+    "spearman": [ALIKE],
+    "rerank": [ALIKE],
+    "in-batch negatives": [ALIKE],
     "paraphrase": [TWO],
     "LoRA": [FEW],
     "target modules not found": [FEW],

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -19,7 +18,6 @@ from companion.studies.similarity import (
     BiEncoder,
     Questions,
     measure_similarity,
-    rerank,
     similarity_table,
 )
 from companion.support.devices import seed_everything
@@ -74,16 +72,6 @@ def test_a_pair_scores_the_cosine_of_its_vectors_whatever_stands_beside_it(tiny:
     found = encoder.vectors(texts)
     assert np.linalg.norm(found, axis=1) == pytest.approx(np.ones(len(texts)), abs=1e-5)
     assert together[0] > encoder.predict(pairs)[0]  # without the common direction, two texts are less alike
-
-
-def test_the_first_texts_are_put_in_order_again_and_the_others_stay_behind_them():
-    scores = np.array([[0.9, 0.8, 0.1, 0.3], [0.2, 0.1, 0.7, 0.6]])
-    seen = []
-    judge = SimpleNamespace(predict=lambda pairs: seen.extend(pairs) or [len(text) for _, text in pairs])
-    again = rerank(scores, ["p", "q"], ["a", "bbb", "cc", "dddd"], judge, count=2)
-    assert seen == [("p", "a"), ("p", "bbb"), ("q", "cc"), ("q", "dddd")]
-    assert np.argsort(-again, axis=1).tolist() == [[1, 0, 3, 2], [3, 2, 0, 1]]
-    assert scores[0, 0] == 0.9
 
 
 def test_each_method_is_measured_once_and_trained_ones_for_each_seed(
