@@ -283,11 +283,10 @@ def test_without_wrong_answers_there_is_nothing_to_learn(parts, pairs, batch_siz
         ContrastiveBatches(pairs, parts[1], batch_size=batch_size)
 
 
-def test_a_group_stays_with_its_pair_and_one_is_needed_for_each(parts):
-    batches = ContrastiveBatches(PAIRS, parts[1], batch_size=3, groups=["pet", "pet", "pet", "sky", "sky"])
-    # "dog" and the second "a dog ran" are left out, so "Dog" keeps the group of "cat", and "sun" another
-    assert batches.groups.tolist() == [0, 0, 1]
-    assert batches[0]["groups"].tolist() == [[0, 0, 1][row] for row in batches.rows_of(0)]
+def test_groups_keep_pairs_that_share_a_side_and_one_is_needed_for_each(parts):
+    batches = ContrastiveBatches(PAIRS, parts[1], batch_size=3, groups=["pet", "hound", "hound", "sky", "hound"])
+    assert (len(batches.sides[0]), batches.groups.tolist()) == (5, [0, 1, 1, 2, 1])
+    assert batches[0]["groups"].tolist() == [[0, 1, 1, 2, 1][row] for row in batches.rows_of(0)]
     with pytest.raises(ValueError, match="groups holds 2 values for 5 pairs"):
         ContrastiveBatches(PAIRS, parts[1], groups=["pet", "sky"])
 

@@ -90,8 +90,8 @@ class ContrastiveBatches(Dataset):
     Parameters
     ----------
     pairs : iterable of (str, str)
-        A pair whose question or text occurred before is left out: in one batch with the other it would be taught as
-        a wrong answer.
+        A pair whose question or text occurred before is left out, unless `groups` says what it goes with: in one
+        batch with the other it would be taught as a wrong answer.
     tokenizer : Tokenizer
     batch_size : int
         Pairs per batch.
@@ -119,8 +119,7 @@ class ContrastiveBatches(Dataset):
         groups: Iterable[Any] | None = None,
     ) -> None:
         items = _as_pairs(pairs)
-        kept = _different(items)
-        pairs = [items[number] for number in kept]
+        pairs = _different(items) if groups is None else items
         batch_size = integer("batch_size", batch_size, 1)
         if len(pairs) < 2 or batch_size < 2:
             raise ValueError(
@@ -128,7 +127,7 @@ class ContrastiveBatches(Dataset):
                 "both must be at least 2"
             )
         self.pad_id, self.seed = tokenizer.pad_id, seed
-        self.groups = None if groups is None else _group_numbers(groups, len(items))[kept]
+        self.groups = None if groups is None else _group_numbers(groups, len(items))
         self.batch_size = min(batch_size, len(pairs))
         max_length = min(64, tokenizer.max_length) if max_length is None else max_length
         options: dict[str, Any] = {"max_length": max_length, "padding": False, "return_tensors": False}
@@ -249,14 +248,14 @@ def _as_pairs(pairs: Iterable[Pair]) -> list[Pair]:
     return items
 
 
-def _different(pairs: Sequence[Pair]) -> list[int]:
-    """Return the numbers of the pairs of which neither side, but for capitals, occurred before."""
-    kept: list[int] = []
+def _different(pairs: Sequence[Pair]) -> list[Pair]:
+    """Return the pairs of which neither side, but for capitals, occurred before."""
+    kept: list[Pair] = []
     seen: set[tuple[str, str]] = set()
-    for number, (question, text) in enumerate(pairs):
+    for question, text in pairs:
         keys = {("question", question.lower()), ("text", text.lower())}
         if not keys & seen:
-            kept.append(number)
+            kept.append((question, text))
             seen |= keys
     return kept
 
