@@ -62,7 +62,11 @@ def fuse(*scores: np.ndarray, constant: float = 60.0) -> np.ndarray:
 
 
 def rerank(
-    scores: np.ndarray, questions: Sequence[str], texts: Sequence[str], judge: Any, count: int = 20
+    scores: np.ndarray,
+    questions: Sequence[str],
+    texts: Sequence[str],
+    judge: Any,
+    count: int = 20,
 ) -> np.ndarray:
     """Put the best texts of a first search in order again, by a judge that reads question and text together.
 
@@ -96,7 +100,7 @@ def rerank(
     """
     integer("count", count, 1)
     first = np.argsort(-scores, axis=1, kind="stable")[:, :count]  # (questions, count)
-    pairs = [(question, texts[i]) for question, row in zip(questions, first, strict=True) for i in row]
+    pairs = [(questions[n], texts[i]) for n, row in enumerate(first) for i in row]
     judged = np.asarray(judge.predict(pairs)).reshape(first.shape)
     again = scores.astype(np.float64)
     above = again.max(axis=1, keepdims=True) + 1.0

@@ -112,7 +112,10 @@ def normalise(vectors: np.ndarray) -> np.ndarray:
     return vectors / np.maximum(np.linalg.norm(vectors, axis=-1, keepdims=True), 1e-12)
 
 
-def whitening(vectors: np.ndarray, keep: int | None = None) -> tuple[np.ndarray, np.ndarray]:
+def whitening(
+    vectors: np.ndarray,
+    keep: int | None = None,
+) -> tuple[np.ndarray, np.ndarray]:
     """Return a mean and a matrix that leave vectors without a common direction or scale (Su et al. 2021, section 2).
 
     ``(vectors - mean) @ matrix`` has mean 0, and its covariance is the unit matrix.
@@ -147,9 +150,8 @@ def whitening(vectors: np.ndarray, keep: int | None = None) -> tuple[np.ndarray,
     count, hidden = vectors.shape
     keep = hidden if keep is None else integer("keep", keep, 1, hidden)
     if count <= keep:
-        raise ValueError(
-            f"{count} vectors are too few for keep={keep} directions; pass more vectors, or a smaller keep"
-        )
+        raise ValueError(f"{count} vectors are too few for keep={keep}; pass more")
     mean = vectors.mean(axis=0)
-    _, deviations, directions = np.linalg.svd((vectors - mean) / np.sqrt(count), full_matrices=False)
+    off = (vectors - mean) / np.sqrt(count)
+    _, deviations, directions = np.linalg.svd(off, full_matrices=False)
     return mean, directions[:keep].T / np.maximum(deviations[:keep], 1e-12)
