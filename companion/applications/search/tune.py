@@ -27,7 +27,12 @@ from companion.training.objective import Batch, Sums
 from companion.training.settings import TrainingSettings
 
 
-def contrastive_loss(questions: Tensor, texts: Tensor, scale: float = 20.0, groups: Tensor | None = None) -> Tensor:
+def contrastive_loss(
+    questions: Tensor,
+    texts: Tensor,
+    scale: float = 20.0,
+    groups: Tensor | None = None,
+) -> Tensor:
     """Return, summed over a batch, the cross-entropy of picking each question's own text among all texts of the batch.
 
     The other texts serve as wrong answers, so that none need be collected (Henderson et al. 2017).
