@@ -318,6 +318,28 @@ def bench_pairs(
 
 
 @bench.command(
+    "similarity",
+    short_help="How alike two texts are.",
+    epilog="Example:  companion bench similarity --model mini --seeds 1 --output runs/similarity.json",
+)
+def bench_similarity(
+    output: Annotated[Path, typer.Option(help="The record, a JSON file; what it holds is not measured again.")],
+    model: Model = "mini",
+    seeds: Annotated[int, typer.Option(help="Runs of each training.")] = 3,
+    learning_rate: Annotated[float | None, typer.Option(help="The highest one.")] = None,
+    precision: Precision = "auto",
+    device: Device = None,
+    progress: Annotated[bool, typer.Option(help="Show a progress bar.")] = True,
+) -> None:
+    """Score pairs with both texts read together and with each read alone, before and after training, on STS-B."""
+    options = _given(learning_rate=learning_rate, precision=precision, device=device)
+    with errors():
+        from companion.studies.similarity import measure_similarity, similarity_table
+
+        print(similarity_table(measure_similarity(model, output, seeds=seeds, progress=progress, **options)))
+
+
+@bench.command(
     "controls",
     short_help="What a set of pairs gives away.",
     epilog="Example:  companion bench controls --task pairs --output runs/controls.json",

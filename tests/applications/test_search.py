@@ -3,6 +3,7 @@
 import math
 import re
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -12,9 +13,9 @@ from sklearn.feature_extraction.text import TfidfVectorizer
 import companion.data.labelled
 from companion.applications.fill import fill_mask
 from companion.applications.search.engine import SearchEngine
-from companion.applications.search.ranking import fuse, ranks, recall, reciprocal_rank
+from companion.applications.search.ranking import fuse, ranks, recall, reciprocal_rank, rerank
 from companion.applications.search.tune import ContrastiveBatches, ContrastiveObjective, contrastive_loss, tune
-from companion.applications.search.vectors import embed, normalise, pool
+from companion.applications.search.vectors import embed, normalise, pool, whitening
 from companion.config import BertConfig
 from companion.data.labelled import load_dataset
 from companion.data.questions import PYTHON_MODULES, docstring_pairs, documented
@@ -208,12 +209,48 @@ def test_names_are_cut_into_words_where_underscores_and_capitals_begin_them(tmp_
     assert [name for name, _ in docstring_pairs([tmp_path])] == expected
 
 
+def test_whitened_vectors_have_no_common_direction_and_no_scale():
+    generator = np.random.default_rng(0)
+    vectors = generator.normal(size=(500, 4)) @ generator.normal(size=(4, 4)) + [9.0, 0.0, 1.0, 0.0]
+    mean, matrix = whitening(vectors)
+    found = (vectors - mean) @ matrix
+    assert found.mean(axis=0) == pytest.approx(np.zeros(4), abs=1e-9)
+    assert np.cov(found, rowvar=False, bias=True) == pytest.approx(np.eye(4), abs=1e-9)
+    kept = (vectors - mean) @ whitening(vectors, keep=2)[1]
+    assert kept == pytest.approx(found[:, :2])
+    with pytest.raises(ValueError, match="keep=5"):
+        whitening(vectors, keep=5)
+    with pytest.raises(ValueError, match="4 vectors are too few for keep=4"):
+        whitening(vectors[:4])
+
+
+def test_the_first_texts_are_put_in_order_again_and_the_others_stay_behind_them():
+    scores = np.array([[0.9, 0.8, 0.1, 0.3], [0.2, 0.1, 0.7, 0.6]])
+    seen = []
+    judge = SimpleNamespace(predict=lambda pairs: seen.extend(pairs) or [len(text) for _, text in pairs])
+    again = rerank(scores, ["p", "q"], ["a", "bbb", "cc", "dddd"], judge, count=2)
+    assert seen == [("p", "a"), ("p", "bbb"), ("q", "cc"), ("q", "dddd")]
+    assert np.argsort(-again, axis=1).tolist() == [[1, 0, 3, 2], [3, 2, 0, 1]]
+    assert scores[0, 0] == 0.9
+    with pytest.raises(ValueError, match="count=0"):
+        rerank(scores, ["p", "q"], ["a"] * 4, judge, count=0)
+
+
 def test_the_contrastive_loss_by_hand():
     questions, texts = torch.tensor([[2.0, 0.0], [0.0, 3.0]]), torch.tensor([[5.0, 0.0], [1.0, 1.0]])
     # cosines: 1 and 0.7071 for the first question, 0 and 0.7071 for the second
     first = -math.log(math.exp(2) / (math.exp(2) + math.exp(math.sqrt(2))))
     second = -math.log(math.exp(math.sqrt(2)) / (1 + math.exp(math.sqrt(2))))
     assert contrastive_loss(questions, texts, scale=2.0).item() == pytest.approx(first + second, rel=1e-6)
+
+
+def test_pairs_of_one_group_are_no_wrong_answers_for_each_other():
+    questions, texts = torch.tensor([[1.0, 0.0], [0.0, 1.0], [1.0, 0.0]]), torch.eye(2)[[0, 1, 0]]
+    # question 1 sees its own text (cosine 1) and text 2 (cosine 0); question 2 sees all, its own with 1, two with 0
+    one, two = math.log(1 + math.exp(-2)), math.log(1 + 2 * math.exp(-2))
+    found = contrastive_loss(questions, texts, scale=2.0, groups=torch.tensor([4, 9, 4])).item()
+    assert found == pytest.approx(one + two + one, rel=1e-6)
+    assert contrastive_loss(questions, texts, groups=torch.tensor([7, 7, 7])).item() == 0
 
 
 PAIRS = [
@@ -244,6 +281,14 @@ def test_pairs_that_share_a_side_never_meet_and_a_batch_depends_on_its_number_al
 def test_without_wrong_answers_there_is_nothing_to_learn(parts, pairs, batch_size):
     with pytest.raises(ValueError, match=f"batch_size={batch_size} with . different pairs leaves no wrong answers"):
         ContrastiveBatches(pairs, parts[1], batch_size=batch_size)
+
+
+def test_groups_keep_pairs_that_share_a_side_and_one_is_needed_for_each(parts):
+    batches = ContrastiveBatches(PAIRS, parts[1], batch_size=3, groups=["pet", "hound", "hound", "sky", "hound"])
+    assert (len(batches.sides[0]), batches.groups.tolist()) == (5, [0, 1, 1, 2, 1])
+    assert batches[0]["groups"].tolist() == [[0, 1, 1, 2, 1][row] for row in batches.rows_of(0)]
+    with pytest.raises(ValueError, match="groups holds 2 values for 5 pairs"):
+        ContrastiveBatches(PAIRS, parts[1], groups=["pet", "sky"])
 
 
 def test_the_objective_is_the_loss_of_the_pooled_vectors(parts):

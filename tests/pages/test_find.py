@@ -25,6 +25,7 @@ FEW = "finetuning/adapters"
 LITTLE = "finetuning/few_labels"
 RECIPE, SEARCH, GLOSSARY = "finetuning/recipe", "applications/search", "glossary"
 TWO = "finetuning/pairs"
+ALIKE = "finetuning/similarity"
 FAQ, TROUBLES = "faq", "troubleshooting"
 TAGGING = "finetuning/tagging"
 LABELS = "finetuning/labels"
@@ -37,6 +38,13 @@ EVALUATION, CLAIMS = "corrections/evaluation", "corrections/claims"
 QUERIES = {
     "padding": [CORPUS],
     "entailment": [TWO],
+    "cross-encoder": [ALIKE],
+    "bi-encoder": [ALIKE],
+    "semantic textual similarity": [ALIKE],
+    "cosine too high": [ALIKE],
+    "spearman": [ALIKE],
+    "rerank": [ALIKE],
+    "in-batch negatives": [ALIKE],
     "paraphrase": [TWO],
     "LoRA": [FEW],
     "target modules not found": [FEW],

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
+
+from companion.support.require import integer
 
 Right = Sequence[int | Sequence[int]]  # for every question the number of its right text, or the numbers of several
 
@@ -56,6 +59,53 @@ def fuse(*scores: np.ndarray, constant: float = 60.0) -> np.ndarray:
     from scipy.stats import rankdata
 
     return sum(1.0 / (constant + rankdata(-search, axis=1)) for search in scores)
+
+
+def rerank(
+    scores: np.ndarray,
+    questions: Sequence[str],
+    texts: Sequence[str],
+    judge: Any,
+    count: int = 20,
+) -> np.ndarray:
+    """Put the best texts of a first search in order again, by a judge that reads question and text together.
+
+    Parameters
+    ----------
+    scores : array, (questions, texts)
+        Of the first search.
+    questions, texts : sequence of str
+    judge : object
+        With ``predict(pairs)``, the higher the better, such as a `TextRegressor`.
+    count : int
+        How many of the best texts are judged for each question; more than there are is all.
+
+    Returns
+    -------
+    array, float, (questions, texts)
+        Scores with the same first `count` texts, in the order of the judge, and all others behind them as they were.
+
+    Raises
+    ------
+    ValueError
+        If `count` is below 1.
+
+    Examples
+    --------
+    >>> from types import SimpleNamespace
+    >>> longest = SimpleNamespace(predict=lambda pairs: [len(text) for _, text in pairs])
+    >>> scores = rerank(np.array([[0.9, 0.8, 0.1]]), ["q"], ["a", "bb", "cccc"], longest, count=2)
+    >>> scores.argsort()[:, ::-1]
+    array([[1, 0, 2]])
+    """
+    integer("count", count, 1)
+    first = np.argsort(-scores, axis=1, kind="stable")[:, :count]  # (questions, count)
+    pairs = [(questions[n], texts[i]) for n, row in enumerate(first) for i in row]
+    judged = np.asarray(judge.predict(pairs)).reshape(first.shape)
+    again = scores.astype(np.float64)
+    above = again.max(axis=1, keepdims=True) + 1.0
+    np.put_along_axis(again, first, above + judged - judged.min(), axis=1)
+    return again
 
 
 def _rank(row: np.ndarray, right: np.ndarray) -> float:

@@ -27,7 +27,12 @@ from companion.training.objective import Batch, Sums
 from companion.training.settings import TrainingSettings
 
 
-def contrastive_loss(questions: Tensor, texts: Tensor, scale: float = 20.0) -> Tensor:
+def contrastive_loss(
+    questions: Tensor,
+    texts: Tensor,
+    scale: float = 20.0,
+    groups: Tensor | None = None,
+) -> Tensor:
     """Return, summed over a batch, the cross-entropy of picking each question's own text among all texts of the batch.
 
     The other texts serve as wrong answers, so that none need be collected (Henderson et al. 2017).
@@ -38,10 +43,15 @@ def contrastive_loss(questions: Tensor, texts: Tensor, scale: float = 20.0) -> T
         Row i of one belongs to row i of the other.
     scale : float
         Multiplies the cosines, which lie between -1 and 1 and would leave the softmax nearly flat.
+    groups : Tensor, integer, (pairs,), optional
+        Pairs of one group have texts that answer each other's questions: none is a wrong answer for another.
     """
     questions, texts = F.normalize(questions, dim=-1), F.normalize(texts, dim=-1)
     scores = scale * questions @ texts.T  # (pairs, pairs)
     own = torch.arange(len(scores), device=scores.device)
+    if groups is not None:
+        also_right = (groups[:, None] == groups).fill_diagonal_(False)  # (pairs, pairs)
+        scores = scores.masked_fill(also_right, -torch.inf)
     return F.cross_entropy(scores, own, reduction="sum")
 
 
@@ -70,7 +80,7 @@ class ContrastiveObjective:
     def sums(self, model: BertModel, batch: Batch) -> dict[str, Sums]:
         """Return the summed loss."""
         questions, texts = (self._vectors(model, batch, side) for side in ("question", "text"))
-        return {"contrast": Sums(contrastive_loss(questions, texts, self.scale))}
+        return {"contrast": Sums(contrastive_loss(questions, texts, self.scale, batch.get("groups")))}
 
     def _vectors(self, model: BertModel, batch: Batch, side: str) -> Tensor:
         ids, mask = batch[f"{side}_ids"], batch[f"{side}_mask"]
@@ -85,8 +95,8 @@ class ContrastiveBatches(Dataset):
     Parameters
     ----------
     pairs : iterable of (str, str)
-        A pair whose question or text occurred before is left out: in one batch with the other it would be taught as
-        a wrong answer.
+        A pair whose question or text occurred before is left out, unless `groups` says what it goes with: in one
+        batch with the other it would be taught as a wrong answer.
     tokenizer : Tokenizer
     batch_size : int
         Pairs per batch.
@@ -94,11 +104,14 @@ class ContrastiveBatches(Dataset):
         Tokens per text. None is 64, or the positions of a model that has fewer.
     seed : int
         Seeds the order.
+    groups : iterable, optional
+        One value per pair, such as its topic; see `contrastive_loss`.
 
     Raises
     ------
     ValueError
-        If fewer than two different pairs are left: one alone has no wrong answer.
+        If fewer than two different pairs are left: one alone has no wrong answer; or if there is not one group per
+        pair.
     """
 
     def __init__(
@@ -108,8 +121,10 @@ class ContrastiveBatches(Dataset):
         batch_size: int = 64,
         max_length: int | None = None,
         seed: int = 0,
+        groups: Iterable[Any] | None = None,
     ) -> None:
-        pairs = _different(_as_pairs(pairs))
+        items = _as_pairs(pairs)
+        pairs = _different(items) if groups is None else items
         batch_size = integer("batch_size", batch_size, 1)
         if len(pairs) < 2 or batch_size < 2:
             raise ValueError(
@@ -117,6 +132,7 @@ class ContrastiveBatches(Dataset):
                 "both must be at least 2"
             )
         self.pad_id, self.seed = tokenizer.pad_id, seed
+        self.groups = None if groups is None else _group_numbers(groups, len(items))
         self.batch_size = min(batch_size, len(pairs))
         max_length = min(64, tokenizer.max_length) if max_length is None else max_length
         options: dict[str, Any] = {"max_length": max_length, "padding": False, "return_tensors": False}
@@ -141,6 +157,8 @@ class ContrastiveBatches(Dataset):
             padded = pad_rows({"input_ids": [side[row] for row in rows]}, pad_id=self.pad_id)
             ids = batch[f"{name}_ids"] = padded["input_ids"]
             batch[f"{name}_mask"] = padded.get("attention_mask", torch.ones_like(ids))
+        if self.groups is not None:
+            batch["groups"] = self.groups[torch.from_numpy(rows)]
         return batch
 
 
@@ -154,6 +172,7 @@ def tune(
     max_length: int | None = None,
     learning_rate: float | None = None,
     scale: float = 20.0,
+    groups: Iterable[Any] | None = None,
     seed: int = 0,
     device: str | None = None,
     precision: str | None = None,
@@ -179,6 +198,8 @@ def tune(
         None is that of `companion.finetuning.new_head.default_learning_rate`.
     scale : float
         As in `contrastive_loss`.
+    groups : iterable, optional
+        As in `ContrastiveBatches`.
     seed : int
         Seeds the order of the pairs and dropout.
     device, precision : str, optional
@@ -196,10 +217,10 @@ def tune(
     TypeError
         If an item is no pair of str; names its index.
     ValueError
-        If there are fewer than two different pairs, or `pooling` is unknown.
+        If there are fewer than two different pairs, `pooling` is unknown, or there is not one group per pair.
     """
     choice("pooling", pooling, POOLINGS)
-    batches = ContrastiveBatches(pairs, Tokenizer.from_pretrained(name), batch_size, max_length, seed)
+    batches = ContrastiveBatches(pairs, Tokenizer.from_pretrained(name), batch_size, max_length, seed, groups)
     with generators_kept():
         seed_everything(seed)  # for parts that the checkpoint may not have, such as the pooler
         model = BertModel.from_pretrained(name)
@@ -242,3 +263,18 @@ def _different(pairs: Sequence[Pair]) -> list[Pair]:
             kept.append((question, text))
             seen |= keys
     return kept
+
+
+def _group_numbers(groups: Iterable[Any], count: int) -> Tensor:
+    """Return one number per pair, the same for the same group.
+
+    Raises
+    ------
+    ValueError
+        If there are not `count`.
+    """
+    items = as_list("groups", groups)
+    if len(items) != count:
+        raise ValueError(f"groups holds {len(items)} values for {count} pairs; pass one for each pair")
+    places = {group: place for place, group in enumerate(dict.fromkeys(items))}
+    return torch.tensor([places[group] for group in items])

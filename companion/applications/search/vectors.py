@@ -11,7 +11,7 @@ from torch import Tensor
 
 from companion.model.encoder import BertModel
 from companion.support.containers import as_texts
-from companion.support.require import choice
+from companion.support.require import choice, integer
 from companion.text.tokenizer import Tokenizer
 from companion.training.inference import predict_rows
 
@@ -110,3 +110,48 @@ def embed(
 def normalise(vectors: np.ndarray) -> np.ndarray:
     """Scale every row to length 1; a row of zeros stays as it is."""
     return vectors / np.maximum(np.linalg.norm(vectors, axis=-1, keepdims=True), 1e-12)
+
+
+def whitening(
+    vectors: np.ndarray,
+    keep: int | None = None,
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return a mean and a matrix that leave vectors without a common direction or scale (Su et al. 2021, section 2).
+
+    ``(vectors - mean) @ matrix`` has mean 0, and its covariance is the unit matrix.
+
+    Parameters
+    ----------
+    vectors : array, (texts, hidden)
+        Of many texts, more than `keep`; those to be compared need not be among them.
+    keep : int, optional
+        Directions to keep, those with the largest variance first; the others are noise. None keeps all `hidden`.
+
+    Returns
+    -------
+    (array, array)
+        The mean, (hidden,), and the matrix, (hidden, keep).
+
+    Raises
+    ------
+    ValueError
+        If `keep` is not from 1 to `hidden`, or there are too few vectors for it.
+
+    Examples
+    --------
+    >>> vectors = np.array([[9.0, 0.0], [11.0, 0.0], [10.0, 3.0], [10.0, -3.0]])
+    >>> mean, matrix = whitening(vectors)
+    >>> mean
+    array([10.,  0.])
+    >>> np.round(np.cov((vectors - mean) @ matrix, rowvar=False, bias=True), 6)
+    array([[1., 0.],
+           [0., 1.]])
+    """
+    count, hidden = vectors.shape
+    keep = hidden if keep is None else integer("keep", keep, 1, hidden)
+    if count <= keep:
+        raise ValueError(f"{count} vectors are too few for keep={keep}; pass more")
+    mean = vectors.mean(axis=0)
+    off = (vectors - mean) / np.sqrt(count)
+    _, deviations, directions = np.linalg.svd(off, full_matrices=False)
+    return mean, directions[:keep].T / np.maximum(deviations[:keep], 1e-12)
