@@ -13,8 +13,7 @@ from companion.data.catalogue import CATALOGUE
 from companion.data.labelled import load_dataset, texts_and_labels
 from companion.finetuning.classifier import TextClassifier
 from companion.studies.baselines import new_baseline
-from companion.studies.tasks import bench_command, data_checksum, open_record
-from companion.support.record import hardware_of, provenance
+from companion.studies.tasks import bench_source, data_checksum, open_record
 from companion.support.require import choice, integer, require
 
 Rows = tuple[list[Any], list[str]]  # texts and their labels
@@ -196,8 +195,7 @@ def measure_few_labels(
     data = {source: data_checksum(load_dataset(source), ("train", CATALOGUE[source].scored_on))}
     record = open_record("few-labels", model, output, options, {"settings": SETTINGS}, data)
     given = {"task": task, "seeds": seeds, "spread": spread} | options
-    hardware = hardware_of(options.get("device"), options.get("precision"))
-    origin = provenance(bench_command("few-labels", model, output, given), hardware)
+    origin = bench_source("few-labels", model, output, given)
     runs = [{"task": task, **run} for run in _runs(methods, seeds, spread)]
     for run in tqdm([run for run in runs if record.find(**run) is None], disable=not progress, unit="run"):
         sample = balanced_sample(whole[1], min(run["labels"], len(whole[1])), run["draw"])

@@ -13,7 +13,7 @@ from companion.data.labelled import load_dataset
 from companion.finetuning.classifier import TextClassifier
 from companion.finetuning.targets import Targets
 from companion.studies.baselines import new_baseline
-from companion.studies.tasks import TASKS, bench_command, data_checksum, open_record
+from companion.studies.tasks import TASKS, bench_source, data_checksum, open_record
 from companion.support.record import RunRecord, hardware_of, provenance
 from companion.support.require import choice, integer
 from companion.text.tokenizer import Tokenizer
@@ -184,9 +184,7 @@ def measure_pairs(
     labels = sorted(set(train[1]))
     data = {task: data_checksum(splits, TASKS[task].parts)}
     record = open_record("pairs", model, output, options, {"task": task, "labels": labels}, data)
-    hardware = hardware_of(options.get("device"), options.get("precision"))
-    given = {"task": task, "seeds": seeds} | options
-    source = provenance(bench_command("pairs", model, output, given), hardware)
+    source = bench_source("pairs", model, output, {"task": task, "seeds": seeds} | options)
     runs = [{"training": name, "seed": seed} for name in ("both", "no segments", "second") for seed in range(seeds)]
     for run in tqdm([run for run in runs if record.find(**run) is None], disable=not progress, unit="network"):
         estimator = SegmentClassifier(model, random_state=run["seed"], **options)

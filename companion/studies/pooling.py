@@ -14,9 +14,8 @@ from companion.finetuning.classifier import TextClassifier
 from companion.model.encoder import all_tokens, initialise
 from companion.model.heads import BertForSequenceClassification
 from companion.model.outputs import BertModelOutput
-from companion.studies.tasks import TASKS, bench_command, data_checksum, open_record
+from companion.studies.tasks import TASKS, bench_source, data_checksum, open_record
 from companion.support.devices import generators_kept, seed_everything
-from companion.support.record import hardware_of, provenance
 from companion.support.require import choice, integer
 
 
@@ -119,9 +118,7 @@ def measure_pooling(
     options = {"epochs": TASKS[task].card.epochs} | options
     data = {task: data_checksum(splits, TASKS[task].parts)}
     record = open_record("pooling", model, output, options, {"task": task}, data)
-    hardware = hardware_of(options.get("device"), options.get("precision"))
-    given = {"task": task, "seeds": seeds} | options
-    source = provenance(bench_command("pooling", model, output, given), hardware)
+    source = bench_source("pooling", model, output, {"task": task, "seeds": seeds} | options)
     runs = [{"pooling": name, "seed": seed} for seed in range(seeds) for name in POOLINGS]
     for run in tqdm([run for run in runs if record.find(**run) is None], disable=not progress, unit="run"):
         estimator = POOLINGS[run["pooling"]](model, random_state=run["seed"], **options)

@@ -17,8 +17,7 @@ from companion.finetuning.metrics import pearson, spearman
 from companion.finetuning.regressor import TextRegressor
 from companion.model.encoder import BertModel
 from companion.studies.pairs import shared_words
-from companion.studies.tasks import TASKS, bench_command, data_checksum, open_record
-from companion.support.record import hardware_of, provenance
+from companion.studies.tasks import TASKS, bench_source, data_checksum, open_record
 from companion.support.require import integer
 from companion.text.tokenizer import Tokenizer
 
@@ -156,8 +155,7 @@ def measure_similarity(
     data = {"stsb": data_checksum(splits["stsb"], task.parts), "pairs": data_checksum(splits["pairs"], ("test",))}
     settings = {"same_from": SAME, "candidates": CANDIDATES, "epochs": task.card.epochs}
     record = open_record("similarity", model, output, options, settings, data)
-    hardware = hardware_of(options.get("device"), options.get("precision"))
-    source = provenance(bench_command("similarity", model, output, {"seeds": seeds} | options), hardware)
+    source = bench_source("similarity", model, output, {"seeds": seeds} | options)
     runs = [{"method": method} for method in UNTUNED] + [{"method": "trained", "seed": seed} for seed in range(seeds)]
     for run in tqdm(runs, disable=not progress, unit="method"):
         if "seed" not in run and record.find(**run) is None:

@@ -149,9 +149,9 @@ def measure_tasks(
     for name in names:
         choice("task", name, TASKS)
     integer("seeds", seeds, minimum=1)
-    record = open_record("tasks", model, output, options, {"seeds": seeds}, {})
-    hardware = hardware_of(options.get("device"), options.get("precision"))
-    source = provenance(bench_command("tasks", model, output, {"seeds": seeds} | options), hardware)
+    epochs = {name: task.card.epochs for name, task in TASKS.items()}
+    record = open_record("tasks", model, output, options, {"seeds": seeds, "epochs": epochs}, {})
+    source = bench_source("tasks", model, output, {"seeds": seeds} | options)
     parts = [(name, part) for name in names for part in (*BASELINES, *NETWORKS)]
     todo = [(name, part) for name, part in parts if record.find(task=name, part=part) is None]
     for name, part in tqdm(todo, disable=not progress, unit="score"):
@@ -312,6 +312,12 @@ def bench_command(name: str, model: str | Path, output: str | Path, options: Map
     for option, value in options.items():
         parts += [] if value is None else [f"--{option.replace('_', '-')}", value]
     return shlex.join(map(str, [*parts, "--output", Path(output).name]))
+
+
+def bench_source(name: str, model: str | Path, output: str | Path, options: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the provenance of what `bench_command` measures; `device` and `precision` are among the options."""
+    hardware = hardware_of(options.get("device"), options.get("precision"))
+    return provenance(bench_command(name, model, output, options), hardware)
 
 
 def data_checksum(splits: DatasetDict, parts: Sequence[str] = ("train", "validation")) -> str:

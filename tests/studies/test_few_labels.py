@@ -9,7 +9,6 @@ import numpy as np
 import pytest
 from typer.testing import CliRunner
 
-from companion import BertConfig, BertModel, Tokenizer
 from companion.cli import app
 from companion.studies import few_labels
 from companion.studies.few_labels import (
@@ -24,19 +23,14 @@ from companion.studies.few_labels import (
     measure_few_labels,
     spreads,
 )
-from companion.support.devices import seed_everything
+from tests.toys import save_tiny
 
 COLOURS = [f"the {word} {number}" for number in range(60) for word in ("red", "blue")], ["warm", "cold"] * 60
-SIZES = {"hidden_size": 32, "num_attention_heads": 2, "intermediate_size": 64}
 
 
 @pytest.fixture
 def tiny(tmp_path: Path) -> Path:
-    tokenizer = Tokenizer.train(["red blue the 0 1 2 3 4 5 6 7 8 9"] * 9, vocab_size=120)
-    seed_everything(7)
-    BertModel(BertConfig.preset("tiny", vocab_size=tokenizer.vocab_size, **SIZES)).save_pretrained(tmp_path / "tiny")
-    tokenizer.save_pretrained(tmp_path / "tiny")
-    return tmp_path / "tiny"
+    return save_tiny(tmp_path / "tiny", positions=512, words="red blue the 0 1 2 3 4 5 6 7 8 9")
 
 
 @pytest.fixture

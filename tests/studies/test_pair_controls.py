@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from typer.testing import CliRunner
 
-from companion import BertConfig, BertModel, Tokenizer
+from companion import Tokenizer
 from companion.cli import app
 from companion.studies.pairs import (
     CONTROLS,
@@ -24,20 +24,15 @@ from companion.studies.pairs import (
     pairs_table,
     shared_words,
 )
-from companion.support.devices import seed_everything
+from tests.toys import save_tiny
 
-SIZES = {"hidden_size": 32, "num_attention_heads": 2, "intermediate_size": 64}
 OPTIONS = {"epochs": 1, "learning_rate": 1e-3, "max_length": 16, "precision": "fp32"}
 ROWS = [("the red one", word, label) for word, label in [("good", "entailment"), ("bad", "not_entailment")] * 8]
 
 
 @pytest.fixture
 def tiny(tmp_path: Path) -> Path:
-    tokenizer = Tokenizer.train(["good bad red blue the one"] * 9, vocab_size=120)
-    seed_everything(7)
-    BertModel(BertConfig.preset("tiny", vocab_size=tokenizer.vocab_size, **SIZES)).save_pretrained(tmp_path / "tiny")
-    tokenizer.save_pretrained(tmp_path / "tiny")
-    return tmp_path / "tiny"
+    return save_tiny(tmp_path / "tiny", positions=512, words="good bad red blue the one")
 
 
 @pytest.fixture

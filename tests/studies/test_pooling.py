@@ -9,7 +9,7 @@ import pytest
 import torch
 from typer.testing import CliRunner
 
-from companion import BertConfig, BertModel, Tokenizer
+from companion import BertConfig, BertModel
 from companion.cli import app
 from companion.model.heads import BertForSequenceClassification
 from companion.studies.pooling import (
@@ -22,6 +22,7 @@ from companion.studies.pooling import (
     pooling_table,
 )
 from companion.support.devices import seed_everything
+from tests.toys import save_tiny
 
 IDS, MASK = torch.tensor([[2, 7, 8, 3], [2, 9, 3, 0]]), torch.tensor([[1, 1, 1, 1], [1, 1, 1, 0]])
 SIZES = {"hidden_size": 32, "num_attention_heads": 2, "intermediate_size": 64}
@@ -30,11 +31,7 @@ OPTIONS = {"epochs": 1, "learning_rate": 1e-3, "max_length": 16, "precision": "f
 
 @pytest.fixture
 def tiny(tmp_path: Path) -> Path:
-    tokenizer = Tokenizer.train(["good bad red blue the"] * 9, vocab_size=120)
-    seed_everything(7)
-    BertModel(BertConfig.preset("tiny", vocab_size=tokenizer.vocab_size, **SIZES)).save_pretrained(tmp_path / "tiny")
-    tokenizer.save_pretrained(tmp_path / "tiny")
-    return tmp_path / "tiny"
+    return save_tiny(tmp_path / "tiny", positions=512, words="good bad red blue the")
 
 
 @pytest.fixture

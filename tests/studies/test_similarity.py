@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from typer.testing import CliRunner
 
-from companion import BertConfig, BertModel, Tokenizer
+from companion import BertModel, Tokenizer
 from companion.cli import app
 from companion.studies.similarity import (
     BI,
@@ -20,9 +20,8 @@ from companion.studies.similarity import (
     measure_similarity,
     similarity_table,
 )
-from companion.support.devices import seed_everything
+from tests.toys import save_tiny
 
-SIZES = {"hidden_size": 32, "num_attention_heads": 2, "intermediate_size": 64}
 ROWS = [
     ("a red cat", "the red cat", 5.0),
     ("a blue dog", "the blue dog", 4.0),
@@ -36,11 +35,7 @@ ROWS = [
 
 @pytest.fixture
 def tiny(tmp_path: Path) -> Path:
-    tokenizer = Tokenizer.train(["a red cat the blue dog sun moon"] * 9, vocab_size=120)
-    seed_everything(7)
-    BertModel(BertConfig.preset("tiny", vocab_size=tokenizer.vocab_size, **SIZES)).save_pretrained(tmp_path / "tiny")
-    tokenizer.save_pretrained(tmp_path / "tiny")
-    return tmp_path / "tiny"
+    return save_tiny(tmp_path / "tiny", positions=512, words="a red cat the blue dog sun moon")
 
 
 @pytest.fixture

@@ -11,7 +11,6 @@ import torch
 from datasets import Dataset, DatasetDict
 from typer.testing import CliRunner
 
-from companion import BertConfig, BertModel, Tokenizer
 from companion.cli import app
 from companion.finetuning import TextClassifier
 from companion.model.checkpoints import read_weights
@@ -25,17 +24,12 @@ from companion.studies.tasks import (
     tasks_table,
     weights_checksum,
 )
-from companion.support.devices import seed_everything
+from tests.toys import save_tiny
 
 
 @pytest.fixture
 def tiny(tmp_path: Path) -> Path:
-    tokenizer = Tokenizer.train(["good bad red blue the"] * 9, vocab_size=120)
-    sizes = {"hidden_size": 32, "num_attention_heads": 2, "intermediate_size": 64}
-    seed_everything(7)
-    BertModel(BertConfig.preset("tiny", vocab_size=tokenizer.vocab_size, **sizes)).save_pretrained(tmp_path / "tiny")
-    tokenizer.save_pretrained(tmp_path / "tiny")
-    return tmp_path / "tiny"
+    return save_tiny(tmp_path / "tiny", positions=512, words="good bad red blue the")
 
 
 def write_task(folder: Path, rows: list[dict]) -> None:
