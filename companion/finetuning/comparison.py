@@ -94,7 +94,7 @@ def compare(
 
 
 def mcnemar(first_only: int, second_only: int) -> float:
-    """Return the p-value of McNemar's exact test: how likely so uneven a split is, or a more uneven one, by coin tosses.
+    """Return the p-value of McNemar's exact test: how likely coins give so uneven a split.
 
     Parameters
     ----------
