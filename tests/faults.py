@@ -389,6 +389,20 @@ FAULTS = [
         "hidden.mean(1)",
         "search",
     ),
+    Fault(
+        "McNemar's test to one side only",
+        "finetuning.comparison:mcnemar",
+        "2 * float(binom.cdf(fewer, fewer + more, 0.5))",
+        "float(binom.cdf(fewer, fewer + more, 0.5))",
+        "comparison",
+    ),
+    Fault(
+        "groups drawn as if all were of one size",
+        "finetuning.comparison:_bootstrap",
+        "gaps[places].sum(axis=1) / sizes[places].sum(axis=1)",
+        "gaps[places].mean(axis=1)",
+        "comparison",
+    ),
     Fault("claim never fails", "show.claims:claim", "not bool(condition)", "False", "claims"),
 ]
 

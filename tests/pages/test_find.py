@@ -23,6 +23,7 @@ MADE, KNOWS, ABLATIONS = "pretraining/bundled", "pretraining/knowledge", "pretra
 READING, LIBRARY = "finetuning/reading", "finetuning/transformers"
 FEW = "finetuning/adapters"
 LITTLE = "finetuning/few_labels"
+DIFFERENCE = "finetuning/evaluation"
 RECIPE, SEARCH, GLOSSARY = "finetuning/recipe", "applications/search", "glossary"
 TWO = "finetuning/pairs"
 ALIKE = "finetuning/similarity"
@@ -50,6 +51,13 @@ QUERIES = {
     "target modules not found": [FEW],
     "prefix tuning": [FEW],
     "active learning": [LITTLE],
+    "statistical significance": [DIFFERENCE],
+    "McNemar": [DIFFERENCE],
+    "paired bootstrap": [DIFFERENCE],
+    "how many test examples": [DIFFERENCE],
+    "GridSearchCV": [DIFFERENCE],
+    "error analysis": [DIFFERENCE],
+    "tabular features": [DIFFERENCE],
     "catastrophic forgetting": [LITTLE],
     "cloze prompt": [LITTLE],
     "natural language inference": [TWO],
