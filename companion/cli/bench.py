@@ -318,6 +318,36 @@ def bench_pairs(
 
 
 @bench.command(
+    "relations",
+    short_help="How two names of a sentence relate.",
+    epilog="Example:  companion bench relations --model mini --learning-rate 1e-3 --output runs/relations.json",
+)
+def bench_relations(
+    output: Annotated[
+        Path, typer.Option(help="The record, a JSON file; networks that it holds are not trained again.")
+    ],
+    model: Model = "mini",
+    training: Annotated[list[str] | None, typer.Option(help="Once or more, such as 'marks'; all by default.")] = None,
+    seeds: Annotated[int, typer.Option(help="Runs of each training.")] = 3,
+    epochs: Annotated[int | None, typer.Option(help="Passes over the training part.")] = None,
+    learning_rate: Annotated[float | None, typer.Option(help="The highest one.")] = None,
+    batch_size: Annotated[int | None, typer.Option(help="Pairs per step.")] = None,
+    dropout: Annotated[float | None, typer.Option(help="In fine-tuning; the checkpoint's by default.")] = None,
+    precision: Precision = "auto",
+    device: Device = None,
+    progress: Annotated[bool, typer.Option(help="Show a progress bar.")] = True,
+) -> None:
+    """Fine-tune on marked names, with and without types, and on what gives the answer away, on `relations`."""
+    given = {"epochs": epochs, "learning_rate": learning_rate, "batch_size": batch_size, "dropout": dropout}
+    options = _given(**given, precision=precision, device=device)
+    with errors():
+        from companion.studies.relations import measure_relations, relations_table
+
+        ways = {"trainings": training, "seeds": seeds, "progress": progress}
+        print(relations_table(measure_relations(model, output, **ways, **options)))
+
+
+@bench.command(
     "similarity",
     short_help="How alike two texts are.",
     epilog="Example:  companion bench similarity --model mini --seeds 1 --output runs/similarity.json",
