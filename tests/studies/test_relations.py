@@ -1,4 +1,4 @@
-"""What a classifier of relations reads: views, the vectors at the marks, and answers that are kept as they were given."""
+"""What a classifier of relations reads: views, the vectors at the marks, and answers kept as they were given."""
 
 from __future__ import annotations
 
