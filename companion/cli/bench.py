@@ -341,8 +341,8 @@ def bench_relations(
     with errors():
         from companion.studies.relations import measure_relations, relations_table
 
-        ways = {"trainings": training, "seeds": seeds, "progress": progress}
-        print(relations_table(measure_relations(model, output, **ways, **options)))
+        options |= {"trainings": training, "progress": progress}
+        print(relations_table(measure_relations(model, output, seeds=seeds, **options)))
 
 
 @bench.command(

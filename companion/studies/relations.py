@@ -72,7 +72,7 @@ class MarkModel(BertForSequenceClassification):
 
     pooler = False
     reads = staticmethod(all_tokens)
-    marks = (-1, -1)
+    marks: tuple[int, int] = (-1, -1)
 
     def add_heads(self, config: BertConfig) -> None:
         """Make one output for each label."""
@@ -99,8 +99,9 @@ class MarkClassifier(TextClassifier):
     MODEL = MarkModel
 
     def _start(self, seed: int, **changes: Any) -> Any:
+        model: Any
         model, tokenizer = super()._start(seed, **changes)
-        model.marks = tuple(tokenizer.token_to_id(mark) for mark in (HEAD, TAIL))
+        model.marks = tokenizer.token_to_id(HEAD), tokenizer.token_to_id(TAIL)
         return model, tokenizer
 
 
