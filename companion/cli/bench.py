@@ -19,6 +19,8 @@ Precisions = Annotated[
 Threads = Annotated[int | None, typer.Option(help="Of the CPU; PyTorch's default if none is given.")]
 Clock = Annotated[str, typer.Option(help="wall, or cpu: processor time, for a busy machine and one thread.")]
 Output = Annotated[Path | None, typer.Option(help="Write the record to this JSON file.")]
+LearningRate = Annotated[float | None, typer.Option(help="The highest one.")]
+Record = Annotated[Path, typer.Option(help="The record, a JSON file; networks that it holds are not trained again.")]
 
 
 def _given(**options: Any) -> dict[str, Any]:
@@ -196,7 +198,7 @@ def bench_tasks(
     epochs: Annotated[
         int | None, typer.Option(help="Passes over a training set; by default more for small ones.")
     ] = None,
-    learning_rate: Annotated[float | None, typer.Option(help="The highest one.")] = None,
+    learning_rate: LearningRate = None,
     dropout: Annotated[float | None, typer.Option(help="In fine-tuning; the checkpoint's by default.")] = None,
     precision: Precision = "auto",
     device: Device = None,
@@ -294,14 +296,12 @@ def bench_reading(
     epilog="Example:  companion bench pairs --model mini --learning-rate 3e-4 --output runs/pairs.json",
 )
 def bench_pairs(
-    output: Annotated[
-        Path, typer.Option(help="The record, a JSON file; networks that it holds are not trained again.")
-    ],
+    output: Record,
     model: Model = "mini",
     task: Annotated[str, typer.Option(help="A benchmark with one label per pair of texts.")] = "pairs",
     seeds: Annotated[int, typer.Option(help="Runs of each training.")] = 3,
     epochs: Annotated[int | None, typer.Option(help="Passes over the training part.")] = None,
-    learning_rate: Annotated[float | None, typer.Option(help="The highest one.")] = None,
+    learning_rate: LearningRate = None,
     batch_size: Annotated[int | None, typer.Option(help="Pairs per step.")] = None,
     dropout: Annotated[float | None, typer.Option(help="In fine-tuning; the checkpoint's by default.")] = None,
     precision: Precision = "auto",
@@ -318,6 +318,34 @@ def bench_pairs(
 
 
 @bench.command(
+    "relations",
+    short_help="How two names of a sentence relate.",
+    epilog="Example:  companion bench relations --model mini --learning-rate 1e-3 --output runs/relations.json",
+)
+def bench_relations(
+    output: Record,
+    model: Model = "mini",
+    training: Annotated[list[str] | None, typer.Option(help="Once or more, such as 'marks'; all by default.")] = None,
+    seeds: Annotated[int, typer.Option(help="Runs of each training.")] = 3,
+    epochs: Annotated[int | None, typer.Option(help="Passes over the training part.")] = None,
+    learning_rate: LearningRate = None,
+    batch_size: Annotated[int | None, typer.Option(help="Pairs per step.")] = None,
+    dropout: Annotated[float | None, typer.Option(help="In fine-tuning; the checkpoint's by default.")] = None,
+    precision: Precision = "auto",
+    device: Device = None,
+    progress: Annotated[bool, typer.Option(help="Show a progress bar.")] = True,
+) -> None:
+    """Fine-tune on marked names, with and without types, and on what gives the answer away, on `relations`."""
+    given = {"epochs": epochs, "learning_rate": learning_rate, "batch_size": batch_size, "dropout": dropout}
+    options = _given(**given, precision=precision, device=device)
+    with errors():
+        from companion.studies.relations import measure_relations, relations_table
+
+        options |= {"trainings": training, "progress": progress}
+        print(relations_table(measure_relations(model, output, seeds=seeds, **options)))
+
+
+@bench.command(
     "similarity",
     short_help="How alike two texts are.",
     epilog="Example:  companion bench similarity --model mini --seeds 1 --output runs/similarity.json",
@@ -326,7 +354,7 @@ def bench_similarity(
     output: Annotated[Path, typer.Option(help="The record, a JSON file; what it holds is not measured again.")],
     model: Model = "mini",
     seeds: Annotated[int, typer.Option(help="Runs of each training.")] = 3,
-    learning_rate: Annotated[float | None, typer.Option(help="The highest one.")] = None,
+    learning_rate: LearningRate = None,
     precision: Precision = "auto",
     device: Device = None,
     progress: Annotated[bool, typer.Option(help="Show a progress bar.")] = True,

@@ -135,8 +135,9 @@ class PreTrained(nn.Module):
         """Change the number of token embeddings, in place; a masked-language head and the config follow.
 
         Rows that stay keep their values. A new row is the mean of the old ones, so that before any training a new token
-        is about as likely as the average one (Hewitt 2021, "Initializing New Word Embeddings"). Make an optimiser
-        afterwards: an older one holds the old parameters.
+        is about as likely as the average one (Hewitt 2021, "Initializing New Word Embeddings"). Several new rows are
+        alike: where tokens must differ from the start, as markers of head and tail, copy other rows into them. Make an
+        optimiser afterwards: an older one holds the old parameters.
 
         Parameters
         ----------

@@ -30,6 +30,7 @@ ALIKE = "finetuning/similarity"
 FAQ, TROUBLES = "faq", "troubleshooting"
 TAGGING = "finetuning/tagging"
 LABELS = "finetuning/labels"
+RELATIONS, CHOICE = "finetuning/relations", "finetuning/choice"
 LONG = "finetuning/long_texts"
 LOOPS, SHAPES = "corrections/training_loops", "corrections/shapes"
 MASKS_AND_PAIRS = "corrections/masking_and_nsp"
@@ -50,6 +51,12 @@ QUERIES = {
     "LoRA": [FEW],
     "target modules not found": [FEW],
     "prefix tuning": [FEW],
+    "multiple choice": [CHOICE],
+    "BertForMultipleChoice": [CHOICE],
+    "HellaSwag": [CHOICE],
+    "relation extraction": [RELATIONS],
+    "entity markers": [RELATIONS],
+    "knowledge graph": [RELATIONS],
     "active learning": [LITTLE],
     "statistical significance": [DIFFERENCE],
     "McNemar": [DIFFERENCE],
