@@ -156,7 +156,6 @@ def measure_tasks(
     integer("seeds", seeds, minimum=1)
     epochs = {name: task.card.epochs for name, task in TASKS.items()}
     record = open_record("tasks", model, output, options, {"seeds": seeds, "epochs": epochs}, {})
-    source = bench_source("tasks", model, output, {"seeds": seeds, "search_rows": search_rows} | options)
     parts = [(name, part) for name in names for part in (*BASELINES, *NETWORKS)]
     todo = [(name, part) for name, part in parts if record.find(task=name, part=part) is None]
     for name, part in tqdm(todo, disable=not progress, unit="score"):
@@ -166,7 +165,8 @@ def measure_tasks(
             network = options | {"from_scratch": part == "from_scratch", "search_rows": search_rows}
             entry = measure_task(name, model, seeds=range(seeds), **network)
             record.data[name] = entry.pop("data")
-        record.add({"task": name, "part": part} | entry, source)
+        command = {"task": name, "seeds": seeds, "search_rows": search_rows} | options
+        record.add({"task": name, "part": part} | entry, bench_source("tasks", model, output, command))
     return record.to_dict()
 
 
