@@ -156,7 +156,7 @@ def test_a_record_holds_both_networks_and_goes_on_where_it_stopped(tiny: Path, a
     assert entry["bag_of_words"]["scores"]["accuracy"] == 1.0
     assert (
         entry["pretrained"]["provenance"]["command"]
-        == "companion bench tasks --model tiny --seeds 2 --epochs 1 --max-length 16 --output scores.json"
+        == "companion bench tasks --model tiny --task cola --seeds 2 --epochs 1 --max-length 16 --output scores.json"
     )
     monkeypatch.setattr("companion.studies.tasks.measure_task", lambda *_, **__: pytest.fail("measured again"))
     assert measure_tasks(["cola"], tiny, output, seeds=2, progress=False, **options) == record
