@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 import torch
 import transformers
-from torch.nn.functional import cross_entropy
+from torch.nn.functional import binary_cross_entropy_with_logits, cross_entropy
 from transformers import AutoTokenizer, BertConfig, BertForSequenceClassification, BertModel, BertTokenizer
 
 import companion
@@ -100,6 +100,8 @@ RAISED: dict[str, Callable[[Path], object]] = {
     "IndexError: Target -1": lambda _: classifier()(ids(2, 3), labels=torch.tensor([0, -1])),
     "RuntimeError: expected target dtype": lambda _: cross_entropy(torch.zeros(2, 3), torch.tensor([0.0, 1.0])),
     "ValueError: Expected input batch_size": lambda _: cross_entropy(torch.zeros(4, 3), torch.tensor([0, 1])),
+    "ValueError: Target size": lambda _: binary_cross_entropy_with_logits(torch.zeros(8, 6), torch.zeros(8, 5)),
+    "RuntimeError: The size of tensor a": lambda _: torch.zeros(9833, 2) == torch.zeros(9833),
     "RuntimeError: element 0": lambda _: torch.zeros(2).sum().backward(),
     "RuntimeError: Trying to backward": lambda _: backward_twice(),
     "RuntimeError: You set": another_number_of_classes,
