@@ -199,6 +199,9 @@ def bench_tasks(
         int | None, typer.Option(help="Passes over a training set; by default more for small ones.")
     ] = None,
     learning_rate: LearningRate = None,
+    search_rows: Annotated[
+        int | None, typer.Option(help="Search it on so many rows of the training part, a fifth held out.")
+    ] = None,
     dropout: Annotated[float | None, typer.Option(help="In fine-tuning; the checkpoint's by default.")] = None,
     precision: Precision = "auto",
     device: Device = None,
@@ -211,7 +214,9 @@ def bench_tasks(
         options = _given(
             epochs=epochs, learning_rate=learning_rate, dropout=dropout, device=device, precision=precision
         )
-        record = measure_tasks(task or GLUE, model, output, seeds=seeds, progress=progress, **options)
+        record = measure_tasks(
+            task or GLUE, model, output, seeds=seeds, search_rows=search_rows, progress=progress, **options
+        )
         print(tasks_table(record))
 
 

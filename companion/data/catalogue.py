@@ -179,6 +179,7 @@ CATALOGUE = {
         ("entity_f1",),
         licence="CC BY 4.0",
         source="Derczynski et al. 2017",
+        epochs=10,
         scored_on="test",
         hub="leondz/wnut_17",
         subset="wnut_17",

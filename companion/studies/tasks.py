@@ -31,6 +31,7 @@ from companion.finetuning.regressor import TextRegressor
 from companion.finetuning.tagger import TokenTagger
 from companion.model.checkpoints import weights_checksum
 from companion.studies.baselines import new_baseline
+from companion.studies.settings import search_learning_rate
 from companion.support.devices import best_device, precision_for
 from companion.support.locate import locate
 from companion.support.record import RunRecord, hardware_of, provenance
@@ -109,6 +110,7 @@ def measure_tasks(
     output: str | Path,
     *,
     seeds: int = 3,
+    search_rows: int | None = None,
     progress: bool = True,
     **options: Any,
 ) -> dict[str, Any]:
@@ -125,6 +127,8 @@ def measure_tasks(
         with the same call.
     seeds : int
         The seeds are 0, 1, ...
+    search_rows : int, optional
+        As in `measure_task`.
     progress : bool
         Show a progress bar.
     **options
@@ -135,7 +139,8 @@ def measure_tasks(
     dict
         `name`, `kind`, `config`, `data` (for every task `rows` and `checksum`) and `entries`, one for each `task` and
         `part`: "constant" and "bag_of_words" with `scores` (score to value), "pretrained" and "from_scratch" with
-        `parameters`, `seeds`, `scores` (score to one value per seed) and `median`; each with its `provenance`.
+        `parameters`, `search`, `seeds`, `scores` (score to one value per seed) and `median`; each with its
+        `provenance`.
 
     Raises
     ------
@@ -151,16 +156,17 @@ def measure_tasks(
     integer("seeds", seeds, minimum=1)
     epochs = {name: task.card.epochs for name, task in TASKS.items()}
     record = open_record("tasks", model, output, options, {"seeds": seeds, "epochs": epochs}, {})
-    source = bench_source("tasks", model, output, {"seeds": seeds} | options)
     parts = [(name, part) for name in names for part in (*BASELINES, *NETWORKS)]
     todo = [(name, part) for name, part in parts if record.find(task=name, part=part) is None]
     for name, part in tqdm(todo, disable=not progress, unit="score"):
         if part in BASELINES:
             entry = {"scores": baseline_scores(name, part)}
         else:
-            entry = measure_task(name, model, seeds=range(seeds), from_scratch=part == "from_scratch", **options)
+            network = options | {"from_scratch": part == "from_scratch", "search_rows": search_rows}
+            entry = measure_task(name, model, seeds=range(seeds), **network)
             record.data[name] = entry.pop("data")
-        record.add({"task": name, "part": part} | entry, source)
+        command = {"task": name, "seeds": seeds, "search_rows": search_rows} | options
+        record.add({"task": name, "part": part} | entry, bench_source("tasks", model, output, command))
     return record.to_dict()
 
 
@@ -202,7 +208,12 @@ def _joined(texts: Sequence[Any]) -> list[Any]:
 
 
 def measure_task(
-    name: str, model: str | Path = "mini", *, seeds: Sequence[int] = (0, 1, 2), **options: Any
+    name: str,
+    model: str | Path = "mini",
+    *,
+    seeds: Sequence[int] = (0, 1, 2),
+    search_rows: int | None = None,
+    **options: Any,
 ) -> dict[str, Any]:
     """Fine-tune `model` on a task once per seed, and score it (see `Task.parts`).
 
@@ -213,14 +224,17 @@ def measure_task(
     model : str or Path
         As in `TextClassifier`.
     seeds : sequence of int
+    search_rows : int, optional
+        Search the learning rate on so many rows of the training part, as
+        `companion.studies.settings.search_learning_rate` does; None takes the default.
     **options
         Other parameters of the estimator, such as `from_scratch`, `epochs`, `learning_rate`.
 
     Returns
     -------
     dict
-        `data` (`rows` of the parts and `checksum`), `parameters` of the estimator, `seeds`, `scores` (name to one
-        value per seed) and `median` (name to value).
+        `data` (`rows` of the parts and `checksum`), `parameters` of the estimator, `search` (its results, the best
+        first), `seeds`, `scores` (name to one value per seed) and `median` (name to value).
 
     Raises
     ------
@@ -234,6 +248,10 @@ def measure_task(
     task, splits = TASKS[name], load_dataset(name)
     estimator = task.estimator(model, **{"epochs": task.card.epochs} | options)
     train, truth = (task.rows(splits[part]) for part in task.parts)
+    search = []
+    if search_rows is not None:
+        search = search_learning_rate(estimator, *train, next(iter(task.scores.values())), rows=search_rows)
+        estimator.set_params(learning_rate=search[0]["learning_rate"])
     scores: dict[str, list[float]] = {score: [] for score in task.scores}
     for seed in seeds:
         predicted = estimator.set_params(random_state=seed).fit(*train).predict(truth[0])
@@ -249,6 +267,7 @@ def measure_task(
             "checksum": data_checksum(splits, task.parts),
         },
         "parameters": parameters | {"model": Path(model).name, "learning_rate": estimator.learning_rate_},
+        "search": search,
         "seeds": list(seeds),
         "scores": scores,
         "median": {score: statistics.median(values) for score, values in scores.items()},

@@ -54,6 +54,16 @@ def test_every_seed_is_scored_as_a_classifier_with_that_seed(tiny: Path, tmp_pat
     assert measured["parameters"]["learning_rate"] == 1e-3 and measured["seeds"] == [0, 3]
 
 
+def test_the_rate_that_is_searched_is_the_one_trained_with(tiny: Path, tmp_path: Path, monkeypatch):
+    rows = [{"sentence": f"the {word}", "label": label} for word, label in [("good", "yes"), ("bad", "no")] * 8]
+    write_task(tmp_path / "sst2", rows)
+    monkeypatch.setenv("COMPANION_DATA", str(tmp_path))
+    measured = measure_task("sst2", tiny, seeds=(0,), search_rows=10, epochs=1, max_length=16)
+    assert [sorted(one) for one in measured["search"]] == [["learning_rate", "score"]] * 2
+    assert measured["parameters"]["learning_rate"] == measured["search"][0]["learning_rate"]
+    assert measure_task("sst2", tiny, seeds=(0,), epochs=1, max_length=16)["search"] == []
+
+
 def test_a_regression_of_pairs_is_correlated(tiny: Path, tmp_path: Path, monkeypatch):
     rows = [
         {"sentence1": f"the {first}", "sentence2": second, "score": float(first == second)}
@@ -146,7 +156,7 @@ def test_a_record_holds_both_networks_and_goes_on_where_it_stopped(tiny: Path, a
     assert entry["bag_of_words"]["scores"]["accuracy"] == 1.0
     assert (
         entry["pretrained"]["provenance"]["command"]
-        == "companion bench tasks --model tiny --seeds 2 --epochs 1 --max-length 16 --output scores.json"
+        == "companion bench tasks --model tiny --task cola --seeds 2 --epochs 1 --max-length 16 --output scores.json"
     )
     monkeypatch.setattr("companion.studies.tasks.measure_task", lambda *_, **__: pytest.fail("measured again"))
     assert measure_tasks(["cola"], tiny, output, seeds=2, progress=False, **options) == record
