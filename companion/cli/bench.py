@@ -195,13 +195,9 @@ def bench_tasks(
         list[str] | None, typer.Option(help="Once or more; sst2, cola, mrpc, rte and stsb by default.")
     ] = None,
     seeds: Annotated[int, typer.Option(help="Runs of each network.")] = 3,
-    epochs: Annotated[
-        int | None, typer.Option(help="Passes over a training set; by default more for small ones.")
-    ] = None,
+    epochs: Annotated[int | None, typer.Option(help="Passes over a set; by default more for small ones.")] = None,
     learning_rate: LearningRate = None,
-    search_rows: Annotated[
-        int | None, typer.Option(help="Search it on so many rows of the training part, a fifth held out.")
-    ] = None,
+    search_rows: Annotated[int | None, typer.Option(help="Search it on so many rows of the training part.")] = None,
     dropout: Annotated[float | None, typer.Option(help="In fine-tuning; the checkpoint's by default.")] = None,
     precision: Precision = "auto",
     device: Device = None,
@@ -211,13 +207,9 @@ def bench_tasks(
     with errors():
         from companion.studies.tasks import GLUE, measure_tasks, tasks_table
 
-        options = _given(
-            epochs=epochs, learning_rate=learning_rate, dropout=dropout, device=device, precision=precision
-        )
-        record = measure_tasks(
-            task or GLUE, model, output, seeds=seeds, search_rows=search_rows, progress=progress, **options
-        )
-        print(tasks_table(record))
+        options = _given(epochs=epochs, learning_rate=learning_rate, dropout=dropout, search_rows=search_rows)
+        options |= _given(device=device, precision=precision)
+        print(tasks_table(measure_tasks(task or GLUE, model, output, seeds=seeds, progress=progress, **options)))
 
 
 @bench.command(
