@@ -7,7 +7,7 @@ from itertools import permutations
 from typing import Any
 
 from companion.finetuning.tags import Entity
-from companion.support.require import refuse, require
+from companion.support.require import integer, refuse, require
 
 HEAD, TAIL = "@", "#"
 
@@ -27,6 +27,7 @@ def mark_names(
     Parameters
     ----------
     text : str
+        Without an `@` or `#` of its own, which could not be told from a mark.
     head, tail : (int, int) or (int, int, str)
         The first character of a name, the one after its last and, where `types` are given, its type.
     types : mapping, optional
@@ -38,7 +39,8 @@ def mark_names(
     Raises
     ------
     ValueError
-        If a name lies outside the text, the two overlap, a type has no word, or `names` is False without `types`.
+        If the text has an `@` or `#` of its own, a name lies outside it or has no integers as its places, the two
+        overlap, a type has no word, or `names` is False without `types`.
 
     Examples
     --------
@@ -46,9 +48,10 @@ def mark_names(
     '@ Gail Penn @ is paid by # Radio Fjord #.'
     """
     require("names", names, names or types is not None, "True where no types are given")
+    for mark in (HEAD, TAIL):
+        require("text", text, mark not in text, f"without {mark!r} of its own, which is read as a mark")
     for name, place in (("head", head), ("tail", tail)):
-        inside = len(place) in (2, 3) and 0 <= place[0] < place[1] <= len(text)
-        require(name, place, inside, f"the start and the end of a name in a text of {len(text)} characters")
+        _check(name, place, len(text))
     if head[0] < tail[1] and tail[0] < head[1]:
         refuse("tail", tail, f"apart from the head, {tuple(head)}; the two names overlap")
     ends = [("head", head, HEAD, "*"), ("tail", tail, TAIL, "^")]
@@ -58,6 +61,13 @@ def mark_names(
         inner = found if word is None else f"{around} {word} {around} {found}" if names else word
         text = f"{text[: place[0]]}{mark} {inner} {mark}{text[place[1] :]}"
     return text
+
+
+def _check(name: str, place: Sequence[Any], length: int) -> None:
+    allowed = f"the start and the end of a name in a text of {length} characters"
+    require(name, place, len(place) in (2, 3), allowed)
+    start, end = (integer(f"{name}[{i}]", place[i]) for i in (0, 1))
+    require(name, place, 0 <= start < end <= length, allowed)
 
 
 def _word(name: str, place: Sequence[Any], types: Mapping[str, str]) -> str:
@@ -70,6 +80,8 @@ def candidate_pairs(
     names: Sequence[Entity], between: Collection[tuple[str, str]] | None = None
 ) -> list[tuple[Entity, Entity]]:
     """Return all (head, tail) of a text whose relation may be asked for: every two names, in both orders.
+
+    Names that overlap, as *Bank of Leeds* and *Leeds*, are no pair. Two mentions of one name are two names.
 
     Parameters
     ----------
@@ -86,5 +98,5 @@ def candidate_pairs(
     >>> len(candidate_pairs(names, {("PER", "ORG")}))
     1
     """
-    pairs = permutations(names, 2)
+    pairs = [(one, two) for one, two in permutations(names, 2) if one.end <= two.start or two.end <= one.start]
     return [(head, tail) for head, tail in pairs if between is None or (head.type, tail.type) in between]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 import torch
@@ -20,6 +20,7 @@ from companion.model.heads import BertForSequenceClassification, classifier_drop
 from companion.model.outputs import BertModelOutput, HeadOutput
 from companion.studies.tasks import bench_source, data_checksum, open_record
 from companion.support.require import choice, integer
+from companion.text.tokenizer import Tokenizer
 
 TYPES = {"PER": "person", "ORG": "company", "LOC": "place", "WORK": "book"}
 BETWEEN = {
@@ -67,7 +68,7 @@ class MarkModel(BertForSequenceClassification):
     Attributes
     ----------
     marks : (int, int)
-        The ids of the two tokens; where a text has none, `[CLS]` is read.
+        The ids of the two tokens; a text without one of them is refused.
     """
 
     pooler = False
@@ -83,7 +84,13 @@ class MarkModel(BertForSequenceClassification):
         """Return logits (batch, num_labels), as `BertForSequenceClassification` does."""
         if input_ids is None:
             raise ValueError("pass input_ids; the marks are found among them")
-        self.places = torch.stack([(input_ids == mark).int().argmax(1) for mark in self.marks], dim=1)  # (batch, 2)
+        found = torch.stack([input_ids == mark for mark in self.marks], dim=1)  # (batch, 2, tokens)
+        if not found.any(2).all():
+            raise ValueError(
+                f"a text lacks {HEAD!r} or {TAIL!r}: mark it with companion.finetuning.markers.mark_names, or raise "
+                "max_length, which truncates it"
+            )
+        self.places = found.int().argmax(2)  # (batch, 2)
         return super().forward(input_ids, *others, **named)
 
     def pooled(self, output: BertModelOutput, attention_mask: Tensor | None) -> Tensor:
@@ -99,10 +106,19 @@ class MarkClassifier(TextClassifier):
     MODEL = MarkModel
 
     def _start(self, seed: int, **changes: Any) -> Any:
-        model: Any
         model, tokenizer = super()._start(seed, **changes)
-        model.marks = tokenizer.token_to_id(HEAD), tokenizer.token_to_id(TAIL)
-        return model, tokenizer
+        return _with_marks(model, tokenizer), tokenizer
+
+    @classmethod
+    def _opened(cls, folder: str, path: Path, saved: Mapping[str, Any], device: str | None) -> Self:
+        estimator = super()._opened(folder, path, saved, device)
+        _with_marks(estimator.model_, estimator.tokenizer_)
+        return estimator
+
+
+def _with_marks(model: Any, tokenizer: Tokenizer) -> Any:
+    model.marks = tokenizer.token_to_id(HEAD), tokenizer.token_to_id(TAIL)
+    return model
 
 
 TRAININGS: dict[str, tuple[type[TextClassifier], str]] = {
@@ -164,14 +180,14 @@ def measure_relations(
     labels = sorted(set(splits["train"]["relation"]))
     data = {"relations": data_checksum(splits, ("train", "test"))}
     record = open_record("relations", model, output, options, {"labels": labels}, data)
-    source = bench_source("relations", model, output, {"seeds": seeds} | options)
     runs = [{"training": name, "seed": seed} for name in trainings or TRAININGS for seed in range(seeds)]
     for run in tqdm([run for run in runs if record.find(**run) is None], disable=not progress, unit="network"):
         kind, view = TRAININGS[run["training"]]
         texts = {part: [VIEWS[view](row) for row in splits[part]] for part in ("train", "test")}
         estimator = kind(model, random_state=run["seed"], **options).fit(texts["train"], splits["train"]["relation"])
         digits = "".join(str(labels.index(answer)) for answer in estimator.predict(texts["test"]).tolist())
-        record.add(run | {"answers": digits}, source)
+        command = {"training": run["training"], "seeds": seeds} | options
+        record.add(run | {"answers": digits}, bench_source("relations", model, output, command))
     return record.to_dict()
 
 

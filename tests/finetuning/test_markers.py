@@ -41,11 +41,26 @@ def test_the_head_may_stand_second_and_names_may_touch():
         ((0, 9), (21, 32), {"types": WORDS}, "start, end, type"),
         ((0, 9, "LOC"), (21, 32, "ORG"), {"types": WORDS}, r"\['ORG', 'PER'\]"),
         ((0, 9), (21, 32), {"names": False}, "names=False"),
+        ((0.0, 9), (21, 32), {}, r"head\[0\]=0.0 .* an integer"),
+        ((0, 9), (21, "32"), {}, r"tail\[1\]='32' .* an integer"),
     ],
 )
 def test_what_is_no_pair_of_names_is_refused(head, tail, options, message):
     with pytest.raises(ValueError, match=message):
         mark_names(TEXT, head, tail, **options)
+
+
+@pytest.mark.parametrize("mark", ["@", "#"])
+def test_a_text_with_a_mark_of_its_own_is_refused(mark):
+    with pytest.raises(ValueError, match=f"text=.*without '{mark}'"):
+        mark_names(f"{TEXT} Write to penn{mark}fjord.", GAIL, FJORD)
+
+
+def test_candidates_do_not_overlap():
+    bank, leeds, again = Entity(0, 13, "ORG"), Entity(8, 13, "LOC"), Entity(17, 22, "LOC")  # Bank of Leeds in Leeds
+    assert candidate_pairs([bank, leeds]) == []
+    assert candidate_pairs([bank, leeds, again], {("ORG", "LOC")}) == [(bank, again)]
+    assert candidate_pairs([Entity(0, 1, "LOC"), Entity(1, 2, "LOC")]) != []
 
 
 def test_candidates_are_ordered_pairs_of_allowed_types():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
 
 import numpy as np
@@ -62,6 +63,17 @@ def test_the_head_reads_the_first_of_each_mark(tiny: Path):
         model()
 
 
+def test_a_saved_classifier_reads_the_marks_again(tiny: Path, tmp_path: Path):
+    texts = ["the # red # @ blue @ good", "@ one @ # bad #"]
+    classifier = MarkClassifier(tiny, **OPTIONS).fit(texts, ["a", "b"])
+    classifier.save(tmp_path / "saved")
+    loaded = MarkClassifier.load(tmp_path / "saved")
+    assert loaded.model_.marks == classifier.model_.marks
+    np.testing.assert_array_equal(loaded.predict_proba(texts), classifier.predict_proba(texts))
+    with pytest.raises(ValueError, match="lacks '@' or '#'.*max_length"):
+        loaded.predict(["@ one @ is good", *texts])
+
+
 def test_f1_of_the_relations_by_hand():
     truth = np.array(["founded", "born_in", "none", "none"])
     found = np.array(["founded", "founded", "founded", "none"])
@@ -77,6 +89,8 @@ def test_every_training_is_measured_once_and_keeps_its_answers(tiny: Path, tmp_p
     for name in TRAININGS:
         given = answers(record, name)
         assert given.shape == (1, len(test)) and set(given.flat) <= set(test["relation"])
+    commands = {entry["training"]: entry["provenance"]["command"] for entry in record["entries"]}
+    assert all(f"--training {shlex.quote(name)} " in command for name, command in commands.items())
     assert [line[:30].strip() for line in relations_table(record).splitlines()] == list(TRAININGS)
     with pytest.raises(ValueError, match="training='marks only'"):
         measure_relations(tiny, output, trainings=["marks only"])
