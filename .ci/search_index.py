@@ -23,6 +23,8 @@ WORDS = "search_words.txt"
 API = "book/api"
 # What a reader does not search for: code, what code prints, formulas on their own lines.
 LEFT_OUT = (nodes.literal_block, nodes.raw, nodes.math_block, nodes.comment, nodes.title, nodes.image, addnodes.index)
+# Sections that name much and explain little: they are found by their titles alone, so that the file stays light.
+ASIDE = ("Exercises", "Further reading")
 # References whose words are not known before the page is written.
 UNNAMED = {"p": "", "t": "the authors", "numref": "the figure", "eq": "the equation"}
 TEX = [
@@ -82,7 +84,8 @@ def sections(doctree: nodes.document) -> Iterator[tuple[str, str, str]]:
         ]
         title = squeezed(section.next_node(nodes.title).astext())
         top = isinstance(section.parent, nodes.document)
-        yield "" if top else section["ids"][0], title, squeezed(" ".join(plain(child) for child in own))
+        text = "" if title in ASIDE else squeezed(" ".join(plain(child) for child in own))
+        yield "" if top else section["ids"][0], title, text
 
 
 def terms(doctree: nodes.document) -> Iterator[tuple[str, str, str]]:
