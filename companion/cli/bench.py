@@ -8,7 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
-from companion.cli.shared import Device, Model, Precision, Seed, bench, errors
+from companion.cli.shared import Device, Model, Precision, Progress, Seed, bench, errors
 
 ModelSize = Annotated[str, typer.Option(help="tiny, mini, small, medium, base or large.")]
 VocabSize = Annotated[int, typer.Option(help="Rows of the token embeddings; 30522 is the published models'.")]
@@ -20,6 +20,8 @@ Threads = Annotated[int | None, typer.Option(help="Of the CPU; PyTorch's default
 Clock = Annotated[str, typer.Option(help="wall, or cpu: processor time, for a busy machine and one thread.")]
 Output = Annotated[Path | None, typer.Option(help="Write the record to this JSON file.")]
 LearningRate = Annotated[float | None, typer.Option(help="The highest one.")]
+Dropout = Annotated[float | None, typer.Option(help="In fine-tuning; the checkpoint's by default.")]
+Trainings = Annotated[int, typer.Option(help="Runs of each training.")]
 Record = Annotated[Path, typer.Option(help="The record, a JSON file; networks that it holds are not trained again.")]
 
 
@@ -51,7 +53,7 @@ def bench_pretrain(
     seed: Seed = 0,
     output: Output = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print the record, not a table.")] = False,
-    progress: Annotated[bool, typer.Option(help="Show progress bars.")] = True,
+    progress: Progress = True,
 ) -> None:
     """Compare pre-training with transformers.Trainer, one step of each in turn; needs the extra [bench]."""
     options = dict(locals())
@@ -93,7 +95,7 @@ def bench_finetune(
     device: Device = None,
     seed: Seed = 0,
     output: Output = None,
-    progress: Annotated[bool, typer.Option(help="Show a progress bar.")] = True,
+    progress: Progress = True,
 ) -> None:
     """Compare an epoch of fine-tuning with Trainer's and a plain loop's, in turns; needs the extra [bench]."""
     options = dict(locals())
@@ -122,7 +124,7 @@ def bench_predict(
     device: Device = None,
     seed: Seed = 0,
     output: Output = None,
-    progress: Annotated[bool, typer.Option(help="Show a progress bar.")] = True,
+    progress: Progress = True,
 ) -> None:
     """Compare the predictions of a classifier with those of pipeline(...), in turns; needs the extra [bench]."""
     options = dict(locals())
@@ -165,7 +167,7 @@ def bench_ablations(
     limit: Annotated[int | None, typer.Option(help="Read at most this many bytes of text.")] = 5_000_000,
     precision: Precision = "auto",
     device: Device = None,
-    progress: Annotated[bool, typer.Option(help="Show a progress bar.")] = True,
+    progress: Progress = True,
 ) -> None:
     """Pre-train small variants over seeds, and say which differences are more than chance."""
     with errors():
@@ -198,10 +200,10 @@ def bench_tasks(
     epochs: Annotated[int | None, typer.Option(help="Passes over a set; by default more for small ones.")] = None,
     learning_rate: LearningRate = None,
     search_rows: Annotated[int | None, typer.Option(help="Search it on so many rows of the training part.")] = None,
-    dropout: Annotated[float | None, typer.Option(help="In fine-tuning; the checkpoint's by default.")] = None,
+    dropout: Dropout = None,
     precision: Precision = "auto",
     device: Device = None,
-    progress: Annotated[bool, typer.Option(help="Show a progress bar.")] = True,
+    progress: Progress = True,
 ) -> None:
     """Fine-tune on public benchmarks, beside a bag of words and the same network without pre-training."""
     with errors():
@@ -225,7 +227,7 @@ def bench_pooling(
     epochs: Annotated[int | None, typer.Option(help="Passes over the training part.")] = None,
     precision: Precision = "auto",
     device: Device = None,
-    progress: Annotated[bool, typer.Option(help="Show a progress bar.")] = True,
+    progress: Progress = True,
 ) -> None:
     """Fine-tune a classifier on the pooler, on a new pooler, on [CLS] and on the mean of all tokens."""
     with errors():
@@ -251,7 +253,7 @@ def bench_few_labels(
     spread: Annotated[int, typer.Option(help="Runs of each variant of fine-tuning on one sample of 50.")] = 0,
     precision: Precision = "auto",
     device: Device = None,
-    progress: Annotated[bool, typer.Option(help="Show a progress bar.")] = True,
+    progress: Progress = True,
 ) -> None:
     """Learn from 20, 50 and 200 labelled texts: fine-tuned, on frozen vectors, by words, and from scratch."""
     with errors():
@@ -273,10 +275,10 @@ def bench_reading(
     train: Annotated[
         list[str] | None, typer.Option(help="Once or more: passages (the default), squad_v1_subset.")
     ] = None,
-    seeds: Annotated[int, typer.Option(help="Runs of each training.")] = 3,
+    seeds: Trainings = 3,
     precision: Precision = "auto",
     device: Device = None,
-    progress: Annotated[bool, typer.Option(help="Show a progress bar.")] = True,
+    progress: Progress = True,
 ) -> None:
     """Fine-tune on questions with a text, few and many, beside the same network without pre-training."""
     with errors():
@@ -296,14 +298,14 @@ def bench_pairs(
     output: Record,
     model: Model = "mini",
     task: Annotated[str, typer.Option(help="A benchmark with one label per pair of texts.")] = "pairs",
-    seeds: Annotated[int, typer.Option(help="Runs of each training.")] = 3,
+    seeds: Trainings = 3,
     epochs: Annotated[int | None, typer.Option(help="Passes over the training part.")] = None,
     learning_rate: LearningRate = None,
     batch_size: Annotated[int | None, typer.Option(help="Pairs per step.")] = None,
-    dropout: Annotated[float | None, typer.Option(help="In fine-tuning; the checkpoint's by default.")] = None,
+    dropout: Dropout = None,
     precision: Precision = "auto",
     device: Device = None,
-    progress: Annotated[bool, typer.Option(help="Show a progress bar.")] = True,
+    progress: Progress = True,
 ) -> None:
     """Fine-tune on both texts, without segments and on the second text alone; ask about swapped pairs."""
     given = {"learning_rate": learning_rate, "batch_size": batch_size, "dropout": dropout}
@@ -323,14 +325,14 @@ def bench_relations(
     output: Record,
     model: Model = "mini",
     training: Annotated[list[str] | None, typer.Option(help="Once or more, such as 'marks'; all by default.")] = None,
-    seeds: Annotated[int, typer.Option(help="Runs of each training.")] = 3,
+    seeds: Trainings = 3,
     epochs: Annotated[int | None, typer.Option(help="Passes over the training part.")] = None,
     learning_rate: LearningRate = None,
     batch_size: Annotated[int | None, typer.Option(help="Pairs per step.")] = None,
-    dropout: Annotated[float | None, typer.Option(help="In fine-tuning; the checkpoint's by default.")] = None,
+    dropout: Dropout = None,
     precision: Precision = "auto",
     device: Device = None,
-    progress: Annotated[bool, typer.Option(help="Show a progress bar.")] = True,
+    progress: Progress = True,
 ) -> None:
     """Fine-tune on marked names, with and without types, and on what gives the answer away, on `relations`."""
     given = {"epochs": epochs, "learning_rate": learning_rate, "batch_size": batch_size, "dropout": dropout}
@@ -350,11 +352,11 @@ def bench_relations(
 def bench_similarity(
     output: Annotated[Path, typer.Option(help="The record, a JSON file; what it holds is not measured again.")],
     model: Model = "mini",
-    seeds: Annotated[int, typer.Option(help="Runs of each training.")] = 3,
+    seeds: Trainings = 3,
     learning_rate: LearningRate = None,
     precision: Precision = "auto",
     device: Device = None,
-    progress: Annotated[bool, typer.Option(help="Show a progress bar.")] = True,
+    progress: Progress = True,
 ) -> None:
     """Score pairs with both texts read together and with each read alone, before and after training, on STS-B."""
     options = _given(learning_rate=learning_rate, precision=precision, device=device)

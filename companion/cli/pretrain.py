@@ -12,7 +12,7 @@ from typing import Annotated, Any, get_args, get_type_hints
 
 import typer
 
-from companion.cli.shared import Device, app, errors
+from companion.cli.shared import Device, Progress, app, errors
 from companion.pretraining.config import PretrainingConfig
 from companion.training.settings import TrainingSettings
 
@@ -73,7 +73,7 @@ def pretrain(
     output: Annotated[Path | None, typer.Option(help=FOLDER)] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Go on from the checkpoint in the folder.")] = False,
     tracker: Annotated[list[str] | None, typer.Option(help="tensorboard or wandb; once or more.")] = None,
-    progress: Annotated[bool, typer.Option(help="Show progress bars.")] = True,
+    progress: Progress = True,
     device: Device = None,
     **options: Any,
 ) -> None:
